@@ -1,0 +1,192 @@
+"""The command line. Nothing here imports torch; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from llmkit.errors import LlmkitError
+
+Parser = argparse.ArgumentParser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 well, 1 our fault, 2 the user's)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"llmkit {version('llmkit')}")
+        return 0
+    if words[0] not in COMMANDS:
+        from llmkit.wording import nearest
+
+        remedy = nearest(words[0], COMMANDS) or "see llmkit --help"
+        print(f"llmkit: no command {words[0]!r}; {remedy}", file=sys.stderr)
+        return 2
+    describe, act = COMMANDS[words[0]]
+    parser = Parser(prog=f"llmkit {words[0]}", description=act.__doc__)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    describe(parser)
+    options = parser.parse_intermixed_args(words[1:])
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("llmkit").setLevel(logging.INFO)
+    return guard(act, options)
+
+
+def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Run the command; an error becomes one clear message and an exit status."""
+    try:
+        act(options)
+        return 0
+    except LlmkitError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"llmkit: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("\nllmkit: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe (`| head`) went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        name = type(error).__name__
+        remedy = "this is a fault of llmkit or of a library; --debug shows where"
+        print(f"llmkit: {name}: {error}; {remedy}", file=sys.stderr)
+        return 1
+
+
+def usage() -> str:
+    lines = ["usage: llmkit COMMAND ...", "", "From raw web pages to a chat assistant.", ""]
+    for name, (_, act) in COMMANDS.items():
+        first = (act.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"  {name:<9} {first}")
+    lines += ["", "llmkit COMMAND --help says more. To begin: llmkit run quickstart"]
+    return "\n".join(lines)
+
+
+def recipe_arguments(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a path, or the name of a shipped recipe")
+    parser.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", help="such as sft.args.learning_rate=1e-4"
+    )
+    parser.add_argument("--profile", help="one of the recipe's profiles")
+
+
+def run_arguments(parser: Parser) -> None:
+    recipe_arguments(parser)
+    parser.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    parser.add_argument("--from", dest="from_", metavar="STAGE", help="begin with this stage")
+    parser.add_argument("--to", metavar="STAGE", help="end with this stage")
+    parser.add_argument("--force", action="store_true", help="run stages again that are finished")
+    parser.add_argument("--output-dir", type=Path, help="where runs are kept (default: runs)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a recipe's stages, skipping those that are finished and unchanged."""
+    from llmkit.ladder import run as run_ladder
+
+    run_ladder(
+        options.recipe,
+        overrides=options.overrides,
+        profile=options.profile,
+        only=options.only,
+        from_=options.from_,
+        to=options.to,
+        force=options.force,
+        output_dir=options.output_dir,
+    )
+
+
+def check(options: argparse.Namespace) -> None:
+    """Check a recipe, and each of its profiles, without running anything."""
+    from llmkit.recipe import Recipe
+
+    recipe = Recipe.load(options.recipe, options.overrides, options.profile)
+    for profile in () if options.profile else recipe.profiles:
+        Recipe.load(options.recipe, options.overrides, profile)
+    print(f"{recipe.file}: {len(recipe.stages)} stages, no problems: {', '.join(recipe.stages)}")
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a recipe as it would run, after profile, overrides and vars."""
+    from ruamel.yaml import YAML
+
+    from llmkit.recipe import Recipe
+
+    recipe = Recipe.load(options.recipe, options.overrides, options.profile)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 100
+    yaml.dump(recipe.resolved, sys.stdout)
+
+
+def no_arguments(parser: Parser) -> None:
+    pass
+
+
+def recipes(options: argparse.Namespace) -> None:
+    """List the shipped recipes."""
+    from llmkit.recipe import find, shipped_names
+
+    for name in shipped_names():
+        first = find(name).read_text(encoding="utf-8").splitlines()[0]
+        print(f"{name:<20} {first.lstrip('# ')}" if first.startswith("#") else name)
+
+
+def chat_arguments(parser: Parser) -> None:
+    parser.add_argument("model", metavar="RUN[:STAGE]", help="a run, a model folder or a Hub id")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest word")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="tokens an answer may have")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--system", help="a system message before the conversation")
+    parser.add_argument("--output-dir", type=Path, help="where runs are kept (default: runs)")
+
+
+def chat(options: argparse.Namespace) -> None:
+    """Talk with a model of a run."""
+    from llmkit.chat import chat as talk
+    from llmkit.ladder import model_of
+
+    talk(
+        model_of(options.model, options.output_dir),
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        system=options.system,
+    )
+
+
+def report_arguments(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the name or folder of a run")
+    parser.add_argument("--output-dir", type=Path, help="where runs are kept (default: runs)")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write a run's report.html, one self-contained page."""
+    from llmkit.ladder import Run
+
+    print(Run.open(options.run, options.output_dir).report())
+
+
+Command = tuple[Callable[[Parser], None], Callable[[argparse.Namespace], None]]
+COMMANDS: dict[str, Command] = {
+    "run": (run_arguments, run),
+    "check": (recipe_arguments, check),
+    "show": (recipe_arguments, show),
+    "recipes": (no_arguments, recipes),
+    "chat": (chat_arguments, chat),
+    "report": (report_arguments, report),
+}
