@@ -1,0 +1,102 @@
+"""The command line as its user meets it: words, exit statuses, and no torch where none is due."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmkit.cli import COMMANDS, main
+
+BAD = "stages:\n  tokenizer: {vocab_sise: 5}\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rnu"]) == 2
+    assert "did you mean run?" in capsys.readouterr().err
+
+
+def test_check_tells_all_problems_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(BAD)
+    for command in ("check", "run", "show"):
+        assert main([command, "bad.yaml"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 3
+        assert "bad.yaml:2: tokenizer.vocab_sise: no such key" in lines[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_a_missing_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quickstrat"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("llmkit: quickstrat: no such recipe; did you mean quickstart?")
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "nowhere", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(options: object) -> None:
+        """Break."""
+        raise KeyError("inside")
+
+    monkeypatch.setitem(COMMANDS, "check", (COMMANDS["check"][0], broken))
+    assert main(["check", "quickstart"]) == 1
+    err = capsys.readouterr().err
+    assert "KeyError" in err
+    assert "--debug" in err
+    assert "Traceback" not in err
+
+
+def test_show_prints_yaml_that_checks_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "quickstart", "seed=5", "--profile", "smoke"]) == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(capsys.readouterr().out)
+    assert "seed: 5" in shown.read_text()
+    assert main(["check", str(shown)]) == 0
+
+
+def test_options_may_stand_between_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["show", "quickstart", "seed=5", "--profile", "smoke", "pretrain.args.max_steps=3"])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "seed: 5" in out
+    assert "max_steps: 3" in out
+
+
+def test_recipes_lists_the_shipped_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    assert capsys.readouterr().out.startswith("quickstart ")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["check", "quickstart"], ["show", "quickstart"], ["recipes"]]
+)
+def test_light_commands_import_no_heavy_library(words: list[str]) -> None:
+    code = (
+        "import sys; from llmkit.cli import main; status = main(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets', 'numpy', 'pyarrow'};"
+        "found = heavy & set(sys.modules); sys.exit(str(found) if found else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
