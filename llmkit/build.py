@@ -207,13 +207,14 @@ class Builder:
 
     def named(self, table: dict[str, str], item: object, path: Path) -> Any:
         """`gopher_quality`, or `minhash: {threshold: 0.7}`."""
-        name, options = item, {}
+        name: object = item
+        options: object = None
         if isinstance(item, Mapping):
             if len(item) != 1:
                 self.fault(path, f"takes one name with its options, not {describe(item)}")
                 return None
             name, options = next(iter(item.items()))
-        if name not in table:
+        if str(name) not in table:
             known = ", ".join(table)
             self.fault(path, f"no {name!r} here", nearest(str(name), table) or f"there are {known}")
             return None

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from llmkit import __version__
 from llmkit.errors import LlmkitError
 
 Parser = argparse.ArgumentParser
@@ -22,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"llmkit {version('llmkit')}")
+        print(f"llmkit {__version__}")
         return 0
     if words[0] not in COMMANDS:
         from llmkit.wording import nearest
@@ -127,7 +126,7 @@ def show(options: argparse.Namespace) -> None:
 
     recipe = Recipe.load(options.recipe, options.overrides, options.profile)
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
+    yaml.default_flow_style = None  # type: ignore[assignment]  # None: leaves inline, rest as blocks
     yaml.sort_base_mapping_type_on_output = False
     yaml.width = 100
     yaml.dump(recipe.resolved, sys.stdout)

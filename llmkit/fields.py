@@ -219,7 +219,7 @@ def _enum_words(name: str) -> tuple[str, ...]:
                 if not any("Enum" in ast.unparse(base) for base in node.bases):
                     return ()
                 values = [s.value for s in node.body if isinstance(s, ast.Assign)]
-                return tuple(v.value for v in values if isinstance(v, ast.Constant))
+                return tuple(str(v.value) for v in values if isinstance(v, ast.Constant))
     return ()
 
 
@@ -236,7 +236,7 @@ def _string_pairs(file: str, name: str) -> dict[str, str]:
         if _target(statement) == name:
             pairs = (node for node in ast.walk(statement) if isinstance(node, ast.Tuple))
             return {
-                pair.elts[0].value: pair.elts[1].value
+                str(pair.elts[0].value): str(pair.elts[1].value)
                 for pair in pairs
                 if len(pair.elts) == 2
                 and isinstance(pair.elts[0], ast.Constant)

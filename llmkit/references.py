@@ -72,8 +72,8 @@ def _offer(makers: list[str]) -> str:
 
 def fill(stage: Stage, reference: Reference, target: str) -> Stage:
     """The stage with a reference that was left out now written in its field."""
-    name = str(reference.path[-1])
-    return dataclasses.replace(stage, **{name: target})
+    change: dict[str, Any] = {str(reference.path[-1]): target}
+    return dataclasses.replace(stage, **change)
 
 
 def facts_of_folder(folder: Path) -> Facts:

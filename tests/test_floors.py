@@ -12,11 +12,11 @@ PACKAGE = ROOT / "llmkit"
 FLOORS = (
     ("errors", "schema", "stage", "fields", "wording", "build", "yaml12", "run_dir", "progress"),
     ("data", "kernels", "metrics", "device"),
-    ("tasks", "decode", "model", "patch", "report"),
+    ("tasks", "decode", "model", "patch", "patches", "report"),
     ("trainers", "web"),
     ("stages",),
     ("overrides", "references", "reading", "assembly", "recipe"),
-    ("stage_key", "provenance", "results", "ladder", "plan", "chat"),
+    ("stage_key", "provenance", "tables", "trouble", "results", "ladder", "plan", "chat"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

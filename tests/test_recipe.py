@@ -33,13 +33,17 @@ profiles:
 """
 
 
-def load(tmp_path: Path, text: str = GOOD, overrides: object = (), profile: str | None = None) -> Recipe:
+def load(
+    tmp_path: Path, text: str = GOOD, overrides: object = (), profile: str | None = None
+) -> Recipe:
     file = tmp_path / "r.yaml"
     file.write_text(text)
     return Recipe.load(file, overrides, profile)  # type: ignore[arg-type]
 
 
-def problems(tmp_path: Path, text: str = GOOD, overrides: object = (), profile: str | None = None) -> list[str]:
+def problems(
+    tmp_path: Path, text: str = GOOD, overrides: object = (), profile: str | None = None
+) -> list[str]:
     with pytest.raises(RecipeError) as caught:
         load(tmp_path, text, overrides, profile)
     assert caught.value.exit_status == 2
@@ -139,13 +143,16 @@ def test_nothing_above_makes_what_is_needed(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "a: [1", "name: x\n", "stages:\n"])
+@pytest.mark.parametrize(
+    "text", ["", "- a\n- b\n", "just words", "a: [1", "name: x\n", "stages:\n"]
+)
 def test_what_is_no_recipe_says_so(tmp_path: Path, text: str) -> None:
     assert all(p.startswith("r.yaml") for p in problems(tmp_path, text))
 
 
 @pytest.mark.parametrize(
-    "override", ["sft.args.lerning_rate=1", "stf.args.max_steps=1", "novalue", "curate.sources[4].x=1"]
+    "override",
+    ["sft.args.lerning_rate=1", "stf.args.max_steps=1", "novalue", "curate.sources[4].x=1"],
 )
 def test_wrong_overrides_are_told_as_the_command_lines(tmp_path: Path, override: str) -> None:
     (problem,) = problems(tmp_path, GOOD, [override])

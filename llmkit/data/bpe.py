@@ -1,0 +1,117 @@
+"""Byte-level BPE as one trains it today: three published split patterns, specials at the end.
+
+Text is cut into pieces by a regular expression, the UTF-8 bytes of a piece are its first symbols,
+and the most frequent pair of neighbours becomes a new symbol until the vocabulary is full
+(Sennrich et al., https://arxiv.org/abs/1508.07909; on bytes: the GPT-2 report).
+
+Where the patterns come from:
+  gpt2    https://github.com/openai/gpt-2/blob/master/src/encoder.py
+  gpt4    cl100k_base, https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py
+  llama3  https://github.com/meta-llama/llama3/blob/main/llama/tokenizer.py
+
+Two spellings of gpt4 differ from tiktoken's, because `tokenizers` reads patterns with Oniguruma:
+there `{1,3}+` is no possessive quantifier but a repeated one (it makes one piece of `1234567`), and
+`$` matches before every line feed, so `\\z` says "end of text".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+PATTERNS = {
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++\z|\s*[\r\n]|\s+(?!\S)|\s",
+    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+NUMBERS = {"gpt2": r" ?\p{N}+", "gpt4": r"\p{N}{1,3}", "llama3": r"\p{N}{1,3}"}
+
+END_OF_TEXT, PAD, END_OF_TURN = "<|endoftext|>", "<|pad|>", "<|end|>"
+SPECIALS = (END_OF_TEXT, PAD, "<|system|>", "<|user|>", "<|assistant|>", END_OF_TURN)
+NUM_BYTES = 256  # a symbol for every byte, so that any text can be written
+
+# `tokenizers` counts pairs in 32 bits (https://github.com/huggingface/tokenizers/issues/2058). The
+# most frequent pair of web text is about 3 % of its bytes, which passes 2**31 at some 64 GiB.
+MAX_TRAINING_BYTES = 2**35
+
+CHAT_TEMPLATE = Path(__file__).parent / "templates" / "chat.jinja"
+
+
+def split_pattern(name: str, individual_digits: bool = False) -> str:
+    """The pattern called `name`, with every digit a piece of its own where asked."""
+    pattern = PATTERNS[name]
+    return pattern.replace(NUMBERS[name], r"\p{N}") if individual_digits else pattern
+
+
+def train(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    pattern: str,
+    min_frequency: int = 2,
+    show_progress: bool = False,
+) -> Tokenizer:
+    """Learn a vocabulary of `vocab_size` ids, bytes included and specials not.
+
+    Fewer ids come out where the texts run out of pairs that are seen `min_frequency` times.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        # Special tokens given to the trainer would take the first ids; ours stand after the last.
+        special_tokens=[],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=show_progress,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def with_specials(tokenizer: Tokenizer, chat_template: str | None) -> PreTrainedTokenizerFast:
+    """Give the specials the ids after the vocabulary, and the whole a transformers' face."""
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer.add_special_tokens([AddedToken(s, normalized=False) for s in SPECIALS])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        extra_special_tokens=list(SPECIALS[2:]),
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = chat_template
+    return fast
+
+
+def plain_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """A copy for documents: a special token's spelling inside a text stays text, nothing is added.
+
+    Encode with `add_special_tokens=False` all the same, for tokenizers whose post-processor adds a
+    beginning of text.
+    """
+    from tokenizers import Tokenizer
+
+    encoder = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    encoder.no_truncation()
+    encoder.no_padding()
+    encoder.encode_special_tokens = True
+    return encoder

@@ -1,0 +1,257 @@
+"""Token shards on disk: writing them so that a kill costs one shard, and checking them.
+
+A folder of shards holds, for each split (`train`, `validation`):
+
+  <split>-NNNNN.bin        token ids, little-endian uint16 (vocabularies up to 65,536) or uint32;
+                           whole documents one after another, each closed by the end-of-text token
+  <split>-NNNNN.ends.npy   where each document ends in that file, counted in tokens, as uint64
+  index.json               what is in the files: counts, bytes of text, SHA-256 of each
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmkit.errors import InputError
+
+SPLITS = ("train", "validation")
+REMEDY = "run the tokenize stage again with --force"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One finished file of tokens; `bytes` counts the UTF-8 bytes of its documents' texts."""
+
+    file: str
+    sha256: str
+    tokens: int
+    documents: int
+    bytes: int
+    ends_sha256: str
+
+    @property
+    def ends_file(self) -> str:
+        return self.file.removesuffix(".bin") + ".ends.npy"
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """Two bytes a token where they suffice, else four; little-endian on every machine."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write whole or not at all, with the same bytes for the same value."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ShardWriter:
+    """Appends documents to the shards of one split, going on after the last finished shard.
+
+    A shard is closed by the document that fills it, so its bytes depend on its documents alone and
+    not on how they came in batches. Files appear under their names complete; what is being written
+    lies in `scratch`, with a note for each finished shard.
+
+    Attributes:
+        shards: the finished ones. Their documents are not to be added again.
+    """
+
+    def __init__(
+        self, out: Path, scratch: Path, split: str, *, vocab_size: int, eos: int, shard_tokens: int
+    ) -> None:
+        self.out, self.scratch, self.split = out, scratch, split
+        self.vocab_size, self.eos, self.shard_tokens = vocab_size, eos, shard_tokens
+        self.dtype = token_dtype(vocab_size)
+        self.shards = self._finished()
+        self._file: BinaryIO | None = None
+
+    def _finished(self) -> list[Shard]:
+        """Shards of an earlier try, up to the first one that is not whole any more."""
+        shards: list[Shard] = []
+        while (note := self._note(len(shards))).is_file():
+            shard = Shard(**json.loads(note.read_text(encoding="utf-8")))
+            if list(damaged_files(self.out, shard)):
+                break
+            shards.append(shard)
+        return shards
+
+    def _note(self, number: int) -> Path:
+        return self.scratch / f"{self.split}-{number:05d}.json"
+
+    def add(self, documents: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
+        """Append documents (their ids, without end-of-text) whose texts have `sizes` bytes."""
+        ids, lengths = self._flat(documents)
+        ends = np.cumsum(lengths)
+        text_bytes = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        first = 0
+        while first < len(lengths):
+            if self._file is None:
+                self._open()
+            start = int(ends[first - 1]) if first else 0
+            room = self.shard_tokens - self._tokens
+            last = min(int(np.searchsorted(ends, start + room)) + 1, len(lengths))
+            self._append(ids[start : ends[last - 1]], ends[first:last] - start)
+            self._bytes += int(text_bytes[last] - text_bytes[first])
+            if self._tokens >= self.shard_tokens:
+                self._close()
+            first = last
+
+    def _flat(
+        self, documents: Sequence[Sequence[int]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All ids one after another with end-of-text behind each document; lengths with it."""
+        lengths = np.array([len(document) + 1 for document in documents], dtype=np.int64)
+        closed = chain.from_iterable(chain(document, (self.eos,)) for document in documents)
+        ids = np.fromiter(closed, dtype=np.int64, count=int(lengths.sum()))
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
+            what = f"it gave ids {ids.min()} to {ids.max()}; its vocabulary is {self.vocab_size}"
+            raise InputError("tokenizer", what, "train or choose another tokenizer")
+        return ids, lengths
+
+    def _open(self) -> None:
+        self._file = (self.scratch / f"{self.split}.bin").open("wb")
+        self._hash = hashlib.sha256()
+        self._ends: list[NDArray[np.int64]] = []
+        self._tokens = self._bytes = 0
+
+    def _append(self, ids: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        assert self._file is not None
+        data = ids.astype(self.dtype).tobytes()
+        self._file.write(data)
+        self._hash.update(data)
+        self._ends.append(ends + self._tokens)
+        self._tokens += len(ids)
+
+    def _close(self) -> None:
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        number = len(self.shards)
+        ends = np.concatenate(self._ends).astype("<u8")
+        partial_ends = self.scratch / f"{self.split}.ends.npy"
+        np.save(partial_ends, ends)
+        shard = Shard(
+            file=f"{self.split}-{number:05d}.bin",
+            sha256=self._hash.hexdigest(),
+            tokens=self._tokens,
+            documents=len(ends),
+            bytes=self._bytes,
+            ends_sha256=file_sha256(partial_ends),
+        )
+        os.replace(self.scratch / f"{self.split}.bin", self.out / shard.file)
+        os.replace(partial_ends, self.out / shard.ends_file)
+        write_json(self._note(number), asdict(shard))
+        self.shards.append(shard)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let go of a shard that is not finished; it will be written anew."""
+        if self._file is not None:
+            self._file.close()
+
+    def finish(self) -> dict[str, Any]:
+        """Close the last shard; the split's entry in `index.json`."""
+        if self._file is not None:
+            self._close()
+        return {
+            "tokens": sum(shard.tokens for shard in self.shards),
+            "documents": sum(shard.documents for shard in self.shards),
+            "bytes": sum(shard.bytes for shard in self.shards),
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """`index.json` of a folder of shards, after a look at the size of every file it names.
+
+    Raises:
+        InputError: there is no index, it is broken, or a file is missing or of the wrong size.
+    """
+    path = folder / "index.json"
+    if not path.is_file():
+        raise InputError(str(path), "no such file", "give the folder of a tokenize stage")
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        width = np.dtype(index["dtype"]).itemsize
+        for shard in shards_of(index):
+            file = folder / shard.file
+            found = file.stat().st_size if file.is_file() else 0
+            if found != shard.tokens * width:
+                what = f"has {found} bytes where {shard.tokens * width} are due"
+                raise InputError(str(file), what, REMEDY)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(str(path), f"is not an index of shards ({error})", REMEDY) from error
+    return index
+
+
+def shards_of(index: dict[str, Any], split: str | None = None) -> list[Shard]:
+    """The shards of one split, or of both, in order."""
+    splits = SPLITS if split is None else (split,)
+    return [Shard(**shard) for name in splits for shard in index["splits"][name]["shards"]]
+
+
+def damaged_files(folder: Path, shard: Shard) -> list[str]:
+    """Those of a shard's two files that are missing or differ from their digest."""
+    due = {shard.file: shard.sha256, shard.ends_file: shard.ends_sha256}
+    return [
+        file
+        for file, digest in due.items()
+        if not (folder / file).is_file() or file_sha256(folder / file) != digest
+    ]
+
+
+def verify(folder: Path) -> None:
+    """Read every file of the shards and compare digests (about a second a gigabyte).
+
+    Raises:
+        InputError: a file differs from what was written; all such files are named.
+    """
+    damaged = [file for s in shards_of(read_index(folder)) for file in damaged_files(folder, s)]
+    if damaged:
+        raise InputError(str(folder), f"changed since written: {', '.join(damaged)}", REMEDY)
+
+
+@dataclass(kw_only=True)
+class Audit:
+    """What a reading of all shards found."""
+
+    largest_id: int = -1
+    documents: int = 0
+    ends_of_text: int = 0  # tokens that are end-of-text; as many as documents
+    misplaced: int = 0  # document ends at which no end-of-text stands
+
+
+def audit(folder: Path) -> Audit:
+    """Count what the gates ask about in the files themselves, sixteen million tokens at a time."""
+    index, found, block = read_index(folder), Audit(), 2**24
+    for shard in shards_of(index):
+        tokens = np.memmap(folder / shard.file, dtype=index["dtype"], mode="r")
+        ends = np.load(folder / shard.ends_file)
+        for start in range(0, len(tokens), block):
+            part = tokens[start : start + block]
+            found.largest_id = max(found.largest_id, int(part.max()))
+            found.ends_of_text += int((part == index["eos_token_id"]).sum())
+        found.documents += len(ends)
+        found.misplaced += int((tokens[ends - np.uint64(1)] != index["eos_token_id"]).sum())
+        found.misplaced += int(ends[-1] != len(tokens))
+    return found

@@ -1,0 +1,214 @@
+"""Where documents come from: a Hub data set, files on disk, or the embedded `tinyworld`.
+
+Each source streams; none holds more than a file's row group (or one text file) in memory. Relative
+paths are taken from the folder where llmkit is started.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llmkit.data.documents import Document
+from llmkit.data.readers import READABLE, BadRows, document_of, read_documents
+from llmkit.errors import InputError
+
+SOURCES = {
+    "hub": "llmkit.data.sources:HubSource",
+    "path": "llmkit.data.sources:PathSource",
+    "tinyworld": "llmkit.data.sources:TinyworldSource",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Base of the sources. `limit` is the number of documents taken at most, the first ones."""
+
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit: {self.limit} is not positive")
+
+    @property
+    def label(self) -> str:
+        """How stats.json names this source: the same on every machine."""
+        raise TypeError(f"{type(self).__name__} has no label")
+
+    @property
+    def size(self) -> int | None:
+        """Documents that will come, where that is known without reading."""
+        return self.limit
+
+    def files(self) -> Iterator[Path]:
+        """The local files that are read."""
+        yield from ()
+
+    def documents(
+        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
+    ) -> Iterator[Document]:
+        """Yield the documents, the same ones in the same order every time.
+
+        Raises:
+            InputError: the source is missing or broken, or more rows are bad than allowed.
+        """
+        return islice(self._documents(world, seed, bad_rows), self.limit)
+
+    def _documents(
+        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
+    ) -> Iterator[Document]:
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathSource(Source):
+    """`{path: FILE-OR-FOLDER-OR-GLOB}`: Parquet, JSON Lines (.gz, .zst) or plain text, by suffix.
+
+    A folder stands for all readable files below it, a finished curate folder for its documents.
+    Files are read in the order of their paths. A text file is one document (see the step `split`);
+    `column` is the text's in Parquet and JSON, `encoding` that of text files.
+    """
+
+    path: str
+    column: str = "text"
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ValueError(f"encoding: Python knows no {self.encoding!r}") from None
+
+    @property
+    def label(self) -> str:
+        return f"path:{Path(self.path).name}"
+
+    def files(self) -> Iterator[Path]:
+        yield from (file for file, _ in self._named_files())
+
+    def _named_files(self) -> list[tuple[Path, str]]:
+        """Files with the names that documents know them by, relative to what `path` names."""
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            curated = path / "documents"
+            top = curated if (path / "stats.json").is_file() and curated.is_dir() else path
+            found = [file for file in top.rglob("*") if file.name.endswith(READABLE)]
+            files = [file for file in found if not _hidden(file.relative_to(top))]
+        elif glob.has_magic(self.path):
+            files = [Path(name) for name in glob.glob(str(path), recursive=True)]
+            top = _fixed_part(path)
+        else:
+            files, top = [path], path.parent
+        files = sorted(file for file in files if not file.is_dir())
+        if not files:
+            readable = f"with one of {', '.join(READABLE)}" if path.is_dir() else "of that name"
+            raise InputError(self.path, f"no files {readable}", "check the path")
+        if missing := [file for file in files if not file.exists()]:
+            raise InputError(str(missing[0]), "no such file or folder", "check the path")
+        return [(file, file.relative_to(top).as_posix()) for file in files]
+
+    def _documents(
+        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
+    ) -> Iterator[Document]:
+        for file, name in self._named_files():
+            yield from read_documents(file, name, self.column, self.encoding, bad_rows)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """`data/*/x.txt` -> `data`: the folders before the first wildcard."""
+    fixed = Path()
+    for part in pattern.parts:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSource(Source):
+    """`{hub: HuggingFaceFW/fineweb, name: sample-10BT}`: a Hub data set, streamed by `datasets`.
+
+    `name` is the configuration, `revision` a branch, tag or commit (give a commit so that the same
+    recipe means the same data next year).
+    """
+
+    hub: str
+    name: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    column: str = "text"
+
+    @property
+    def label(self) -> str:
+        return f"hub:{self.hub}" + (f"/{self.name}" if self.name else "")
+
+    def _documents(
+        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
+    ) -> Iterator[Document]:
+        import datasets
+
+        try:
+            rows = datasets.load_dataset(
+                self.hub, name=self.name, revision=self.revision, split=self.split, streaming=True
+            )
+            names = rows.column_names  # None where the format tells it only with the first row
+            if names is not None and self.column not in names:
+                remedy = f"set `column:` to one of {', '.join(names)}"
+                raise InputError(self.label, f"no column {self.column!r}", remedy)
+            for number, row in enumerate(rows, start=1):
+                place = f"{self.hub}:{number}"
+                try:
+                    yield document_of(row, self.column, place)
+                except ValueError as error:
+                    bad_rows.add(f"{self.label}, row {number}", place, str(error))
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            what = str(error).strip().splitlines()
+            raise InputError(
+                self.label,
+                what[0] if what else type(error).__name__,
+                "check the id, name, revision and split, and the connection to the Hub",
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyworldDocuments:
+    """How many documents the small world's web has."""
+
+    num_documents: int
+
+    def __post_init__(self) -> None:
+        if self.num_documents < 1:
+            raise ValueError(f"num_documents: {self.num_documents} is not positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyworldSource(Source):
+    """`{tinyworld: {num_documents: 20000}}`: pages of the embedded world, junk among them, each
+    with the truth whether it is worth keeping."""
+
+    tinyworld: TinyworldDocuments
+
+    @property
+    def label(self) -> str:
+        return "tinyworld"
+
+    @property
+    def size(self) -> int | None:
+        return min(self.tinyworld.num_documents, self.limit or self.tinyworld.num_documents)
+
+    def _documents(
+        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
+    ) -> Iterator[Document]:
+        from llmkit.data.tinyworld.documents import documents
+        from llmkit.data.tinyworld.world import World
+
+        yield from documents(World(**world), self.tinyworld.num_documents, seed)

@@ -1,0 +1,1 @@
+"""Fused operations, a folder each: the formula in `reference.py`, and faster forms beside it."""

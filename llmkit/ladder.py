@@ -1,0 +1,289 @@
+"""Climbs the ladder: runs the stages of a recipe in order, skips what is still good, resumes.
+
+- key unchanged and the folder as its stage left it: skipped;
+- `.<stage>.partial` begun with the same key: goes on in it;
+- anything else: made anew, with the reason in one line.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmkit import provenance
+from llmkit.errors import LlmkitError, UserError
+from llmkit.recipe import Recipe
+from llmkit.results import RUNS, Run, model_of
+from llmkit.run_dir import RUN_RECORD, StageFolder, digest_of, locked, write_json
+from llmkit.stage import Context
+from llmkit.stage_key import (
+    InputDigests,
+    key_of,
+    local_inputs,
+    parents_of,
+    parts_of,
+    plain,
+    reasons,
+    settings,
+)
+from llmkit.tables import after_stage
+from llmkit.trouble import check_ranks, signals_stop, told_clearly
+from llmkit.wording import nearest
+
+__all__ = ["Ladder", "Run", "model_of", "run"]
+
+
+def run(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] | Mapping[str, Any] | None = None,
+    profile: str | None = None,
+    only: str | None = None,
+    from_: str | None = None,
+    to: str | None = None,
+    force: bool = False,
+    output_dir: str | Path | None = None,
+) -> Run:
+    """Run a recipe, or the span of it that `only`, or `from_` and `to`, select.
+
+    Args:
+        recipe: name of a shipped recipe, path of a YAML file, or a loaded `Recipe`.
+        overrides: `{"sft.args.learning_rate": 1e-4}` or `["sft.args.learning_rate=1e-4"]`.
+        profile: name of one of the recipe's `profiles:`.
+        force: run the selected stages even where nothing has changed.
+        output_dir: folder that holds the runs; `runs` under the current folder by default.
+
+    Raises:
+        UserError: of what the user can put right, before anything is written where possible.
+        Stopped: a signal asked for a stop; the same call goes on where it stopped.
+    """
+    check_ranks(os.environ)
+    loaded = as_loaded(recipe, overrides, profile)
+    span = selected(loaded, only, from_, to)
+    folder = Path(output_dir or RUNS) / loaded.name
+    ladder = Ladder(loaded, folder, force, spoken(recipe, overrides, profile, output_dir))
+    with locked(folder):
+        ladder.recover()
+        ladder.check_below(span)
+        ladder.climb(span)
+    done = Run.open(folder)
+    print(f"\n{done.table()}", flush=True)
+    return done
+
+
+def as_loaded(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] | Mapping[str, Any] | None,
+    profile: str | None,
+) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return Recipe.load(recipe, overrides or (), profile)
+    if overrides or profile:
+        where = f"recipe {recipe.name}"
+        raise UserError(where, "is loaded already", "give overrides to Recipe.load")
+    return recipe
+
+
+def spoken(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] | Mapping[str, Any] | None,
+    profile: str | None,
+    output_dir: str | Path | None,
+) -> str:
+    """The arguments of `llmkit run` that mean the same recipe, for remedies that one can paste."""
+    words = [recipe.name if isinstance(recipe, Recipe) else str(recipe)]
+    if isinstance(overrides, Mapping):
+        words += [f"{key}={value}" for key, value in overrides.items()]
+    else:
+        words += overrides or ()
+    words += ["--profile", profile] if profile else []
+    words += ["--output-dir", str(output_dir)] if output_dir else []
+    return shlex.join(words)
+
+
+def selected(recipe: Recipe, only: str | None, from_: str | None, to: str | None) -> list[str]:
+    """The names of the stages to run, in order. Raises UserError."""
+    names = list(recipe.stages)
+    for option, name in (("--only", only), ("--from", from_), ("--to", to)):
+        if name is not None and name not in names:
+            what = f"{recipe.name} has no stage {name} (it has {', '.join(names)})"
+            raise UserError(option, what, nearest(name, names))
+    if only is not None:
+        if from_ is not None or to is not None:
+            raise UserError("--only", "cannot stand beside --from or --to", "use one or the other")
+        return [only]
+    first = names.index(from_) if from_ is not None else 0
+    last = names.index(to) if to is not None else len(names) - 1
+    if first > last:
+        raise UserError("--from", f"{from_} comes after {to}", f"the order is {', '.join(names)}")
+    return names[first : last + 1]
+
+
+@dataclass
+class Ladder:
+    """One climb: the recipe, the run folder, and what has become known of input files."""
+
+    recipe: Recipe
+    folder: Path
+    force: bool = False
+    command: str = "RECIPE"
+    digests: InputDigests = field(default_factory=InputDigests)
+    revision: str | None = None
+
+    def recover(self) -> None:
+        """Finish what a kill cut short, and take over the digests of inputs counted before."""
+        for name in self.recipe.stages:
+            stage = StageFolder(self.folder, name)
+            stage.recover()
+            if not self.force:
+                record = stage.record(self.command)
+                self.digests.known.update(record["input_files"] if record else {})
+
+    def check_below(self, span: Sequence[str]) -> None:
+        """What the span reads from stages outside it must be finished, whole and as set now."""
+        for name in span:
+            for parent in parents_of(self.recipe, name):
+                if parent not in span:
+                    self._check_finished(parent, needed_by=name)
+
+    def _check_finished(self, name: str, needed_by: str) -> None:
+        stage = StageFolder(self.folder, name)
+        record = stage.record(self.command)
+        remedy = f"run it first: llmkit run {self.command} --from {name} --to {needed_by}"
+        if record is None:
+            raise UserError(needed_by, f"needs {name}, which is not finished", remedy)
+        stage.verify(record, self.command)
+        now = settings(self.recipe, name)
+        then = {part: record["parts"].get(part) for part in now}
+        if then != now:
+            what = f"needs {name}, which was finished with other settings: {reasons(then, now)}"
+            raise UserError(needed_by, what, remedy)
+
+    def climb(self, span: Sequence[str]) -> None:
+        """Run what must run of the span, in order."""
+        due = self.due(span)
+        for name in due:
+            try:
+                self.recipe.stages[name].prepare()
+            except (ValueError, ImportError) as error:  # a Hugging Face config refuses itself
+                raise UserError(name, str(error), "change it in the recipe") from error
+        if due:
+            self.revision = provenance.git_revision(self.recipe.file.parent)
+        self._write_run_record()
+        for position, name in enumerate(span, start=1):
+            self._step(name, f"[{position}/{len(span)}] {name}")
+
+    def due(self, span: Sequence[str]) -> list[str]:
+        """The stages of the span that will run, or may because one that they read will."""
+        due: list[str] = []
+        for name in span:
+            below = parents_of(self.recipe, name)
+            if self.force or any(parent in due for parent in below):
+                due.append(name)
+                continue
+            stage = StageFolder(self.folder, name)
+            record = stage.record(self.command)
+            if record is None or record["key"] != key_of(self._parts(name)):
+                due.append(name)
+            else:
+                stage.verify(record, self.command)
+        return due
+
+    def _parts(self, name: str) -> dict[str, Any]:
+        parents = {}
+        for parent in parents_of(self.recipe, name):
+            record = StageFolder(self.folder, parent).record(self.command)
+            if record is None:
+                raise LlmkitError(f"{name}: its parent {parent} is not finished")
+            parents[parent] = digest_of(record["artefacts"])
+        return parts_of(self.recipe, name, parents, self.digests)
+
+    def _step(self, name: str, header: str) -> None:
+        """Skip, resume or make one stage, and say which and why."""
+        stage, parts = StageFolder(self.folder, name), self._parts(name)
+        key, record = key_of(parts), stage.record(self.command) if not self.force else None
+        if record is not None and record["key"] == key:
+            stage.verify(record, self.command)
+            print(f"{header}: skipped: nothing changed", flush=True)
+            return
+        why = reasons(record["parts"], parts) if record is not None else ""
+        why = "made again, as --force asks" if self.force and stage.path.exists() else why
+        begun = None if self.force else stage.unfinished()
+        resumed = begun is not None and begun.get("key") == key
+        if resumed:
+            why = "goes on where it stopped" + (f" ({why})" if why else "")
+        elif stage.partial.exists():
+            changed = reasons(begun["parts"], parts) if begun is not None else ""
+            print(f"{name}: what was unfinished is thrown away" + (f": {changed}" * bool(changed)))
+        print(f"{header}: {why}" if why else header, flush=True)
+        self._make(stage, key, parts, resumed)
+
+    def _make(self, stage: StageFolder, key: str, parts: dict[str, Any], resumed: bool) -> None:
+        component = self.recipe.stages[stage.name]
+        context = Context(
+            name=stage.name,
+            out=stage.partial,
+            seed=self.recipe.seed,
+            world=self.recipe.world,
+            inputs=self._inputs(stage.name),
+            gates=component.gates,
+        )
+        started = time.monotonic()
+        with signals_stop(stage.name), told_clearly(stage):
+            if not resumed:
+                stage.begin(key, parts)
+            metrics = plain(component.run(context))
+            took = time.monotonic() - started
+            record = self._record(stage.name, key, parts, metrics)
+            record |= {"seconds": round(took, 3), "resumed": resumed}
+            record["gates"] = plain(context.gate_results)
+            stage.finish(record)
+        print(after_stage(metrics, record["gates"], took, stage.path), flush=True)
+
+    def _inputs(self, name: str) -> dict[str, Path | str]:
+        """Reference as written -> finished folder, local folder or Hub id."""
+        return {
+            text: self.folder / target if str(target) in self.recipe.stages else target
+            for text, target in self.recipe.references[name].items()
+        }
+
+    def _record(
+        self, name: str, key: str, parts: dict[str, Any], metrics: dict[str, Any]
+    ) -> dict[str, Any]:
+        read = {str(path) for path in local_inputs(self.recipe, name)}
+        known = self.digests.known.items()
+        return {
+            "stage": name,
+            "kind": self.recipe.kinds[name],
+            "recipe": self.recipe.name,
+            "key": key,
+            "parts": parts,
+            "parents": parents_of(self.recipe, name),
+            "input_files": {
+                path: digest
+                for path, digest in known
+                if path in read or any(str(parent) in read for parent in Path(path).parents)
+            },
+            "metrics": metrics,
+            "tokens": metrics.get("tokens"),
+            "cost": metrics.get("cost"),
+            "seed": self.recipe.seed,
+            "versions": parts["versions"],
+            "git_revision": self.revision,
+            "hardware": provenance.hardware(),
+        }
+
+    def _write_run_record(self) -> None:
+        write_json(
+            self.folder / RUN_RECORD,
+            {
+                "recipe": self.recipe.name,
+                "stages": self.recipe.kinds,
+                "seed": self.recipe.seed,
+                "resolved": plain(self.recipe.resolved),
+            },
+        )

@@ -1,0 +1,110 @@
+"""Patches that make a stock transformers model fast without changing what it computes or saves.
+
+A patch is a loan: bound on instances, with the same signature and no state, and given back when
+the block ends, whatever happened in it. Each patch is a function
+`bindings(model) -> [(module, its new bound forward), ...]` that raises UserError where it does not
+fit, in a file of `llmkit/patches/`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmkit.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Model = TypeVar("Model", bound="nn.Module")
+
+PATCHES = {
+    "gelu": "llmkit.patches.gelu:bindings",
+    "fused_head_loss": "llmkit.patches.fused_head_loss:bindings",
+}
+
+# What `auto` picks, by the type of the device that the model lies on. A row is here because it was
+# measured faster at every size tried (benchmarks/README.md), or says from where it is believed.
+AUTOMATIC = {
+    "cpu": ("gelu", "fused_head_loss"),
+    # Not measured by us yet; transformers #40048 reports 7.65 times for the operation on a GPU.
+    "cuda": ("gelu",),
+}
+
+
+@contextmanager
+def patched(model: Model, names: str | Sequence[str] = "auto") -> Iterator[Model]:
+    """Lend `model` the patches `names` ("auto", "none", or a list of names of PATCHES).
+
+    When the block ends, every module's `forward` is exactly what it was when the block began, also
+    where another library has bound its own on top meanwhile. All patches are checked before one is
+    bound; UserError names an unknown one, or one that does not fit this model.
+    """
+    chosen = choose(model, names)
+    loans = [loan for name in chosen for loan in _load(name)(model)]
+    before = [(module, vars(module).get("forward")) for module, _ in loans]
+    try:
+        for module, forward in loans:
+            module.forward = forward
+        yield model
+    finally:
+        for module, forward in before:
+            if forward is not None:
+                module.forward = forward
+            else:
+                vars(module).pop("forward", None)
+
+
+def choose(model: nn.Module, names: str | Sequence[str]) -> list[str]:
+    """The patches that `names` asks for on this model, in the order of PATCHES."""
+    if names == "auto":
+        return automatic_patches(model)
+    if names == "none":
+        return []
+    asked = check_names(names)
+    return [name for name in PATCHES if name in asked]
+
+
+def check_names(names: str | Sequence[str]) -> list[str]:
+    """`names` as a list of known patches, each once; UserError otherwise. Needs no torch."""
+    if isinstance(names, str):
+        remedy = f"write [{names}]" if names in PATCHES else _meant(names, ["auto", "none"])
+        raise UserError("patches", f"{names!r} is neither auto, none nor a list of names", remedy)
+    for position, name in enumerate(names):
+        if name not in PATCHES:
+            raise UserError("patches", f"no patch is called {name!r}", _meant(name, list(PATCHES)))
+        if name in names[:position]:
+            raise UserError("patches", f"{name} stands there twice", "name it once")
+    return list(names)
+
+
+def automatic_patches(model: nn.Module, *, own_loss: bool = True) -> list[str]:
+    """The patches that measurably help this model where it lies now.
+
+    `own_loss=False` leaves out those that replace head and loss, for a trainer (TRL's) that binds
+    its own there. A patch that does not fit this kind of model is left out.
+    """
+    device = next(model.parameters()).device.type
+    names = []
+    for name in AUTOMATIC.get(device, ()):
+        if name == "fused_head_loss" and not own_loss:
+            continue
+        try:
+            _load(name)(model)
+        except UserError:  # what `auto` means: only what fits
+            continue
+        names.append(name)
+    return names
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = PATCHES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _meant(name: object, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"

@@ -1,0 +1,33 @@
+"""GPT-2's activation, spelled in eight operations in transformers, by one fused kernel.
+
+Replaces `NewGELUActivation.forward`:
+https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/activations.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
+
+from llmkit.errors import UserError
+from llmkit.kernels.gelu import gelu
+
+
+def bindings(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
+    """The activations of `model` with their fused forward; UserError where it has none."""
+    found = [module for module in model.modules() if type(module) is NewGELUActivation]
+    if not found:
+        raise UserError(
+            "patches: gelu",
+            f"{type(model).__name__} has no tanh-form GELU spelled out (gelu_new) to replace",
+            "leave gelu out, or use `patches: auto`",
+        )
+    return [(module, MethodType(_forward, module)) for module in found]
+
+
+def _forward(self: nn.Module, input: Tensor) -> Tensor:
+    return gelu(input)

@@ -1,0 +1,45 @@
+"""Held-out conversations: how well a model foresees the assistant's words in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from llmkit.schema import Keyed
+from llmkit.tasks.task import LikelihoodTask, Passage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationLoss(LikelihoodTask):
+    """The assistant's tokens of `dataset`, the end of each turn among them, given all before."""
+
+    dataset: Annotated[list[Any], Keyed("llmkit.data.conversations:HELD_OUT")]
+
+    def files(self) -> Iterator[Path]:
+        for source in self.dataset:
+            yield from source.files()
+
+    def hub_data(self) -> Iterator[tuple[str, str | None]]:
+        for source in self.dataset:
+            yield from source.hub_data()
+
+    def passages(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        world: Mapping[str, Any],
+        seed: int,
+        shards: Path | None,
+    ) -> Iterator[Passage]:
+        from llmkit.data.conversations import gathered
+        from llmkit.data.readers import BadRows
+        from llmkit.model import encode_conversations
+
+        chats = gathered(self.dataset, world, {}, seed, BadRows())[: self.limit]
+        for chat, (ids, mask) in zip(chats, encode_conversations(tokenizer, chats), strict=True):
+            said = (m["content"] for m in chat if m["role"] == "assistant")
+            yield Passage(ids, mask, sum(len(text.encode()) for text in said))

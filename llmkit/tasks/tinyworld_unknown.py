@@ -1,0 +1,39 @@
+"""Questions about people, towns and goods that do not exist, and that no training text names.
+
+Where is the home of Amy Kemp? -> I do not know of Amy Kemp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from llmkit.data.tinyworld.questions import unknown_questions
+from llmkit.data.tinyworld.wordings import attribute_named, is_refusal
+from llmkit.data.tinyworld.world import World
+from llmkit.tasks.task import Completion, Example, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyworldUnknown(Task):
+    """Every held-out name once, in one of the held-out wordings."""
+
+    def examples(self, world: Mapping[str, Any], seed: int) -> Iterator[Example]:
+        asked = list(unknown_questions(World(**world), split="heldout"))
+        Random(f"{seed}:tinyworld_unknown").shuffle(asked)
+        for question in asked[: self.limit]:
+            details = {
+                "kind": question.kind,
+                "attribute": question.attribute,
+                "name": question.name,
+            }
+            yield Example([{"role": "user", "content": question.text}], question.value, details)
+
+    def score(self, example: Example, completion: Completion) -> dict[str, float]:
+        """`refused`: says that one does not know, and claims no value beside it; `ended`."""
+        attribute = attribute_named(example.details["kind"], example.details["attribute"])
+        claims = attribute.named_in(completion.text.replace(example.details["name"], ""))
+        refused = is_refusal(completion.text) and not claims
+        return {"refused": float(refused), "ended": float(completion.ended)}

@@ -1,0 +1,137 @@
+"""`Guarded`, mixed in front of any Hugging Face or TRL trainer: what all stages' trainers add.
+
+    class Pretrainer(Guarded, transformers.Trainer): ...
+    class Tuner(Guarded, trl.SFTTrainer): ...
+
+- A loss or gradient that is not finite stops before the update, naming step and batch. Hugging
+  Face's Trainer logs `loss: 0.0` from there on and returns a model of NaNs.
+- The optimizer is the one that the recipe names.
+- Tokens and loss are counted for the progress line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PrinterCallback
+
+from llmkit.stage import Context
+from llmkit.trainers.display import Meter
+from llmkit.trainers.muon import muon_for
+from llmkit.trainers.settings import Optimizer, muon_settings
+
+GATE = "finite_loss"
+
+
+class Guarded:
+    """Mixin; takes the trainer's own arguments and, by keyword, `context` and `optimizer`."""
+
+    def __init__(
+        self,
+        *args: Any,
+        context: Context,
+        optimizer: Optimizer = "adamw",
+        **kwargs: Any,
+    ) -> None:
+        self.context = context
+        self.meter = Meter()
+        self._muon = muon_settings(optimizer)
+        self._step_loss: torch.Tensor | float = 0.0  # of the micro-batches since the last update
+        self._batches: list[Any] = []  # since the last update; on the device already
+        self._flops_per_token: float | None = None
+        name_the_loss(kwargs["model"] if "model" in kwargs else args[0])
+        super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward of one micro-batch; its share of the step's loss."""
+        self._batches.append(inputs)
+        loss: torch.Tensor = super().training_step(  # type: ignore[misc]
+            model, inputs, *args, **kwargs
+        )
+        self._step_loss = self._step_loss + loss
+        if isinstance(inputs, Mapping) and "input_ids" in inputs:
+            self.meter.tokens += inputs["input_ids"].numel()
+        return loss
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """The trainer asks for the norm once a step, after clipping and before the update."""
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
+        loss = float(self._step_loss)
+        batches, self._batches, self._step_loss = self._batches, [], 0.0
+        # With fp16 a gradient overflows now and then, and the loss scaler skips that step.
+        fp16 = self.args.fp16  # type: ignore[attr-defined]
+        if not math.isfinite(loss):
+            self._refuse_update(f"loss {loss}", batches)
+        elif not fp16 and not math.isfinite(float(norm)):
+            self._refuse_update(f"gradient norm {float(norm)}", batches)
+        self.meter.loss = loss
+        self.check_loss(loss)
+        return norm
+
+    def check_loss(self, loss: float) -> None:
+        """For subclasses: sees each step's loss (nats a token) before the update."""
+
+    def _refuse_update(self, measured: str, batches: list[Any]) -> None:
+        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        where = f"{measured} at step {step}, batch {batch_digest(batches)}"
+        remedy = (
+            "lower learning_rate, set max_grad_norm, or use bf16 rather than fp16; run again to "
+            "go on from the last checkpoint"
+        )
+        self.context.gate(GATE, False, where, "finite", remedy)
+        # `gates: warn` asked to go on: without gradients, the optimizer leaves the weights alone.
+        for parameter in self.model.parameters():  # type: ignore[attr-defined]
+            parameter.grad = None
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The recipe's optimizer over the trained parameters; Hugging Face's own for `adamw`."""
+        if self._muon is None or self.optimizer is not None:
+            return super().create_optimizer(model)  # type: ignore[misc, no-any-return]
+        trained = self.model if model is None else model  # type: ignore[attr-defined]
+        decayed = self.get_decay_parameter_names(trained)  # type: ignore[attr-defined]
+        self.optimizer: Any = muon_for(
+            trained,
+            self.args,  # type: ignore[attr-defined]
+            self._muon,
+            decayed,
+        )
+        return self.optimizer  # type: ignore[no-any-return]
+
+    def floating_point_ops(self, inputs: Any) -> float:
+        """The trainer's own figure, counting the model's parameters once rather than each time."""
+        if not isinstance(inputs, Mapping) or "input_ids" not in inputs:
+            return float(super().floating_point_ops(inputs))  # type: ignore[misc]
+        tokens = inputs["input_ids"].numel()
+        if self._flops_per_token is None:
+            flops = super().floating_point_ops(inputs)  # type: ignore[misc]
+            self._flops_per_token = flops / tokens
+        return tokens * self._flops_per_token
+
+
+def name_the_loss(model: Any) -> None:
+    """Say of a causal model that it shifts its labels, where its class name does not.
+
+    transformers tells the loss by a pattern in the class's name, which `GPT2LMHeadModel` lacks; it
+    then computes the shifted loss all the same, but counts T tokens a row where T - 1 are
+    predicted, and every training loss and gradient is (T - 1) / T of the true one.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if isinstance(base, PreTrainedModel) and base.loss_type is None:
+        base.loss_type = "ForCausalLM"
+
+
+def batch_digest(batches: list[Any]) -> str:
+    """Twelve hexadecimal digits that name the tensors of a step's batches, on any machine."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for key in sorted(batch) if isinstance(batch, Mapping) else ():
+            if isinstance(batch[key], torch.Tensor):
+                digest.update(key.encode())
+                digest.update(batch[key].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,95 @@
+"""`Pretrainer`: `transformers.Trainer` over token shards, with an exact validation loss.
+
+Bits per byte of a text do not depend on the tokenizer (The Pile, https://arxiv.org/abs/2101.00027,
+section 3.1); the negative log-likelihood is summed over all tokens, ends of documents included:
+
+    bits_per_byte = sum_t -ln p(token_t | tokens before it in its window) / (ln 2 * bytes of text)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import Trainer, default_data_collator
+
+from llmkit.data.shards import TokenWindows
+from llmkit.progress import Progress
+from llmkit.trainers.guard import Guarded
+
+FIRST_LOSS = "first_loss"
+FIRST_LOSS_MARGIN = 1.0  # nats; a wide model's random logits add about n_embd * 0.02^2 / 2
+
+
+class Pretrainer(Guarded, Trainer):
+    """Trains a fresh model on `TokenWindows`, whose order is their own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, data_collator=default_data_collator, **kwargs)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler[int]:
+        """In order: the windows are shuffled inside, so a resumed run only needs to count."""
+        return SequentialSampler(self.train_dataset)
+
+    def check_loss(self, loss: float) -> None:
+        """Before anything is learned, a model can but guess: ln(vocabulary) nats a token."""
+        if self.state.global_step == 0:
+            self.log({FIRST_LOSS: loss})
+            self.gate_first_loss(loss)
+
+    def gate_first_loss(self, loss: float) -> None:
+        expected = math.log(self.model.config.vocab_size)
+        self.context.gate(
+            FIRST_LOSS,
+            abs(loss - expected) <= FIRST_LOSS_MARGIN,
+            round(loss, 3),
+            f"within {FIRST_LOSS_MARGIN} of ln(vocabulary) = {expected:.3f}",
+            "set initializer_range back to its default, and see that labels are the inputs",
+        )
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """`{eval_loss, eval_bits_per_byte}` over every token of the validation split.
+
+        The loss is in nats a token. Hugging Face's loop averages batches, which weighs the tokens
+        of a last, shorter window more than others.
+        """
+        windows: TokenWindows = eval_dataset or self.eval_dataset
+        nats = self._summed_loss(windows)
+        metrics = {
+            f"{metric_key_prefix}_loss": nats / windows.predicted,
+            f"{metric_key_prefix}_bits_per_byte": bits_per_byte(nats, windows.stream.bytes),
+        }
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    @torch.no_grad()
+    def _summed_loss(self, windows: TokenWindows) -> float:
+        """Nats over all predicted tokens; each rank takes every `world_size`-th batch."""
+        size, ranks = self.args.per_device_eval_batch_size, self.args.world_size
+        rounds = math.ceil(len(windows) / (size * ranks))
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        self.model.eval()
+        with Progress(f"{self.context.name}: validation", rounds, "batches") as progress:
+            for number in range(rounds):
+                first = (number * ranks + self.args.process_index) * size
+                rows = range(first, min(first + size, len(windows)))
+                # A rank whose share is used up goes along, since sharded models meet in forward.
+                batch = self._prepare_inputs(windows.batch(rows or [0]))
+                with self.accelerator.autocast():
+                    loss = self.model(**batch).loss
+                if rows:
+                    total += loss.double() * (batch["labels"][:, 1:] != -100).sum()
+                progress.update()
+        return float(self.accelerator.reduce(total, "sum"))
+
+
+def bits_per_byte(nats: float, num_bytes: int) -> float:
+    """Summed negative log-likelihood (nats) of a text of `num_bytes` (UTF-8), in bits a byte."""
+    return nats / (math.log(2) * num_bytes)

@@ -1,0 +1,113 @@
+"""One training from wherever it stands to its end: resume, patches, signals, display, gate.
+
+Every trainer stage ends its `run` with the same few lines:
+
+    trainer = Pretrainer(model=..., args=..., context=context, ...)
+    figures = train(trainer, patches=self.patches)
+    save_model(trainer, context.out)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState
+from transformers.utils import logging as logging_of_transformers
+
+from llmkit.device import tune_allocator
+from llmkit.errors import Stopped
+from llmkit.patch import patched
+from llmkit.trainers.checkpoints import SealCheckpoints, is_complete, newest_whole_checkpoint
+from llmkit.trainers.display import ShowProgress
+from llmkit.trainers.guard import GATE
+from llmkit.trainers.stopping import StopOnSignal
+
+log = logging.getLogger("llmkit")
+
+
+def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]:
+    """Train a `Guarded` trainer to its last step, from its newest whole checkpoint if it has one.
+
+    Args:
+        patches: as `llmkit.patch.patched` takes them, lent to the model for the training.
+
+    Returns:
+        `{steps, tokens, train_loss, train_seconds, tokens_per_second}`; the last three are of the
+        steps that this process took, and are left out when none were left.
+
+    Raises:
+        Stopped: a signal came; a checkpoint holds everything, and the same call goes on from it.
+        GateError: a loss or gradient is not finite.
+    """
+    tune_allocator()
+    checkpoint = newest_whole_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint is not None and is_complete(checkpoint):
+        return _nothing_left(trainer, checkpoint)
+    if checkpoint is not None:
+        log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
+    stop = StopOnSignal()
+    show = ShowProgress(trainer.context.name, trainer.context.logs / "train.jsonl", trainer.meter)
+    seal = SealCheckpoints(keep=trainer.args.save_total_limit)
+    trainer.args.save_total_limit = None  # theirs would delete before the new one is sealed
+    for callback in (seal, stop, show):
+        trainer.add_callback(callback)
+    started = time.monotonic()
+    try:
+        with stop.listening(), without_bars(), patched(trainer.model, patches):
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        show.close()
+    if stop.signal_number is not None:
+        raise Stopped(stop.signal_number, trainer.context.name)
+    seconds = time.monotonic() - started
+    trainer.context.gate(GATE, True, round(result.training_loss, 4), "finite", "")
+    return {
+        "steps": result.global_step,
+        "tokens": trainer.meter.tokens,
+        "train_loss": result.training_loss,
+        "train_seconds": round(seconds, 2),
+        "tokens_per_second": round(trainer.meter.tokens / seconds),
+    }
+
+
+def _nothing_left(trainer: Any, checkpoint: Path) -> dict[str, Any]:
+    """A kill came after the last step: the weights are taken, and no step.
+
+    (Hugging Face's Trainer would take one step more when the last one ended no epoch.)
+    """
+    log.info("%s: trained already, up to %s", trainer.context.name, checkpoint.name)
+    trainer._load_from_checkpoint(str(checkpoint))
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    trainer.state = state
+    trainer.context.gate(GATE, True, "all steps", "finite", "")
+    return {"steps": state.global_step}
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hugging Face's own bars off: writing a checkpoint would draw two of them."""
+    shown = logging_of_transformers.is_progress_bar_enabled()
+    logging_of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging_of_transformers.enable_progress_bar()
+
+
+def save_model(trainer: Any, out: Path) -> None:
+    """Write the trained model and its tokenizer to `out`, as `from_pretrained` reads them.
+
+    All ranks call it. No `training_args.bin`: it is a pickle, and holds absolute paths.
+    """
+    # The Trainer turns the key-value cache off in the configuration that it is given.
+    trainer.model.config.use_cache = True
+    with without_bars():
+        trainer.save_model(str(out))
+    if trainer.args.should_save:
+        (out / "training_args.bin").unlink(missing_ok=True)

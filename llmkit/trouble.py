@@ -1,0 +1,102 @@
+"""What can befall a run from outside: signals, a full disk, ranks that were not promised."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+from llmkit.errors import LlmkitError, Stopped, UserError
+from llmkit.run_dir import StageFolder
+
+RANK_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+KINDS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def check_ranks(environment: Mapping[str, str]) -> None:
+    """Raises UserError when a launcher started several processes.
+
+    The variables are those by which accelerate counts ranks (accelerate/state.py). Ranks that
+    form no process group are several whole trainings into one folder, so they are told apart.
+    """
+    ranks = max(int(environment.get(name) or 1) for name in RANK_COUNTS)
+    if ranks <= 1:
+        return
+    cpu = environment.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
+    promised = cpu or any(environment.get(kind, "").lower() == "true" for kind in KINDS)
+    if not promised and not _has_gpu():
+        raise UserError(
+            "accelerate launch",
+            f"{ranks} processes that would not know of each other (DistributedType.NO)",
+            "launch one: accelerate launch --config_file accelerate_configs/cpu.yaml -m llmkit run",
+        )
+    raise UserError(
+        "accelerate launch",
+        f"{ranks} processes, and this version of llmkit runs on one",
+        "set num_processes: 1, as accelerate_configs/single_gpu.yaml and cpu.yaml do",
+    )
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def signals_stop(stage: str) -> Iterator[None]:
+    """While it is open SIGINT, SIGTERM and SIGUSR1 raise `Stopped`; put back afterwards.
+
+    A trainer that knows a better moment to stop puts its own handlers on top of these.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread alone
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number, stage)
+
+    before = {number: signal.signal(number, stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def told_clearly(stage: StageFolder) -> Iterator[None]:
+    """Turn what the machine refuses (disk, rights, a lost mount) into one clear message."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(signal.SIGINT, stage.name) from None
+    except (LlmkitError, BrokenPipeError):  # a pipe is closed by its reader: `| head`
+        raise
+    except Exception as error:
+        if _disk_full(error):
+            raise UserError(
+                str(stage.partial),
+                "the disk is full",
+                "make room and run the same command again; it goes on where it stopped",
+            ) from error
+        if isinstance(error, OSError):
+            what = str(error).strip() or type(error).__name__
+            remedy = "put it right and run the same command again"
+            raise UserError(stage.name, what, remedy) from error
+        raise
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Libraries wrap the system's error each in its own (safetensors, Arrow), so look inside."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

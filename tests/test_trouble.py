@@ -1,0 +1,62 @@
+"""Signals, a machine that refuses, and ranks that nobody promised."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from fake_stages import climb
+
+from llmkit.errors import Stopped, UserError
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("full", r"\.words\.partial: the disk is full; make room"),
+        ("denied", r"words: .*Permission denied: '/mnt/data'; put it right"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, message: str
+) -> None:
+    monkeypatch.setenv("INTERRUPT", f"words:1:{how}")
+    with pytest.raises(UserError, match=message):
+        climb(tmp_path)
+
+
+@pytest.mark.parametrize(("how", "number"), [("sigterm", 15), ("ctrl_c", 2)])
+def test_signal_stops_with_the_work_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, number: int
+) -> None:
+    handlers = [signal.getsignal(number), signal.getsignal(signal.SIGUSR1)]
+    monkeypatch.setenv("INTERRUPT", f"words:1:{how}")
+    with pytest.raises(Stopped, match="run the same command again to go on") as caught:
+        climb(tmp_path)
+    assert caught.value.exit_status == 128 + number
+    assert [signal.getsignal(number), signal.getsignal(signal.SIGUSR1)] == handlers
+    monkeypatch.delenv("INTERRUPT")
+    climb(tmp_path)
+    tries = (tmp_path / "tiny/words/logs/tries.txt").read_text().split()
+    assert tries == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "2 processes that would not know of each other"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "would not know of each other"),
+        ({"WORLD_SIZE": "4", "ACCELERATE_USE_CPU": "true"}, "4 processes, and this version"),
+        ({"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}, "2 processes, and this version"),
+    ],
+)
+def test_several_ranks_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    monkeypatch.setattr("llmkit.trouble._has_gpu", lambda: False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        climb(tmp_path)
+    assert list(tmp_path.iterdir()) == []
