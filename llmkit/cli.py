@@ -125,9 +125,7 @@ def show(options: argparse.Namespace) -> None:
     from llmkit.recipe import Recipe
 
     recipe = Recipe.load(options.recipe, options.overrides, options.profile)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None  # type: ignore[assignment]  # None: leaves inline, rest as blocks
-    yaml.sort_base_mapping_type_on_output = False
+    yaml = YAML()  # the round-trip form keeps the order of stages, which is their meaning
     yaml.width = 100
     yaml.dump(recipe.resolved, sys.stdout)
 

@@ -1,4 +1,4 @@
-"""Prompts to completions: `transformers.generate` in batches, repeatable.
+"""Prompts to completions by `transformers.generate`, texts to their likelihood; repeatable.
 
 Source: left padding for batched generation,
 https://huggingface.co/docs/transformers/llm_tutorial#wrong-padding-side
@@ -6,7 +6,7 @@ https://huggingface.co/docs/transformers/llm_tutorial#wrong-padding-side
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from llmkit.progress import Progress
 # Sampling settings that a model's own generation_config.json must not slip into a measurement.
 NEUTRAL = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0}
 NEUTRAL |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+
+LOGITS = 2**26  # floats that a likelihood batch may hold at once: 256 MiB
 
 
 def complete(
@@ -36,7 +38,7 @@ def complete(
     model stopped by itself. Prompts of like length share a batch. The same arguments give the
     same answers. Raises InputError for a prompt that leaves no room for `max_new_tokens`.
     """
-    config = _generation_config(model, tokenizer, generation or {})
+    config = generation_config(model, tokenizer, generation or {})
     _check_room(prompts, config.max_new_tokens, context_length(model))
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
@@ -58,9 +60,13 @@ def complete(
     return results
 
 
-def _generation_config(
+def generation_config(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, generation: Mapping[str, Any]
 ) -> GenerationConfig:
+    """Greedy unless `generation` samples, stopping where the model does, and nothing in between.
+
+    A model's own repetition penalty or temperature must not slip into a measurement.
+    """
     eos = stop_ids(model) or [tokenizer.eos_token_id]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos[0]
     # transformers warns of a top_k that greedy decoding does not use, so it keeps its default.
@@ -96,3 +102,74 @@ def _until_stop(row: Sequence[int], stops: Sequence[int]) -> tuple[list[int], bo
         if token in stops:
             return list(row[:index]), True
     return list(row), False
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Ids of a plain text that a model shall continue: the beginning of a document.
+
+    It stands after the beginning-of-text token where there is one. Special tokens stay text.
+    """
+    ids = list(tokenizer(text, add_special_tokens=True, split_special_tokens=True)["input_ids"])
+    start = tokenizer.bos_token_id
+    return ids if start is None or ids[:1] == [start] else [start, *ids]
+
+
+def nats(
+    model: PreTrainedModel,
+    passages: Sequence[tuple[Sequence[int], Sequence[int]]],
+    label: str = "likelihood",
+) -> list[float]:
+    """Summed -ln p of the scored tokens of each passage (ids, scored), every one given all before.
+
+    The first token of a passage is given only. What is longer than the model's context is read in
+    windows that overlap by half, each token scored once, with at least half a context before it.
+    """
+    context = context_length(model)
+    windows = [
+        (number, ids, scored)
+        for number, passage in enumerate(passages)
+        for ids, scored in _windows(*passage, context)
+    ]
+    windows.sort(key=lambda window: (len(window[1]), window[0]))
+    totals = [0.0] * len(passages)
+    model.eval()
+    start = 0
+    with Progress(label, len(windows), "texts") as progress, torch.inference_mode():
+        while start < len(windows):
+            width = len(windows[min(start + 127, len(windows) - 1)][1])
+            size = min(128, max(1, LOGITS // (width * model.config.get_text_config().vocab_size)))
+            batch = windows[start : start + size]
+            found = _batch_nats(model, [(ids, scored) for _, ids, scored in batch])
+            for (number, _, _), value in zip(batch, found, strict=True):
+                totals[number] += value
+            start += len(batch)
+            progress.update(len(batch))
+    return totals
+
+
+def _windows(
+    ids: Sequence[int], scored: Sequence[int], context: int
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """The passage in windows of at most `context` tokens; every scored token counts in one."""
+    yield ids[:context], [0, *scored[1:context]]
+    step = max(context // 2, 1)
+    for done in range(context, len(ids), step):
+        end = min(done + step, len(ids))
+        begin = max(end - context, 0)
+        yield ids[begin:end], [0] * (done - begin) + list(scored[done:end])
+
+
+def _batch_nats(
+    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> list[float]:
+    """-ln p of each row's scored tokens, summed in float64."""
+    width = max(len(ids) for ids, _ in rows)
+    # Padding stands on the right, where causal attention never sees it.
+    ids = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids, _ in rows])
+    weight = torch.tensor([[*mask, *[0] * (width - len(mask))] for _, mask in rows])
+    ids, weight = ids.to(model.device), weight.to(model.device)
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, :-1]
+    loss = torch.nn.functional.cross_entropy(
+        logits.float().transpose(1, 2), ids[:, 1:], reduction="none"
+    )
+    return (loss.double() * weight[:, 1:]).sum(1).tolist()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import provenance
-from llmkit.errors import LlmkitError, UserError
+from llmkit.errors import InputError, LlmkitError, UserError
 from llmkit.recipe import Recipe
 from llmkit.results import RUNS, Run, model_of
 from llmkit.run_dir import RUN_RECORD, StageFolder, digest_of, locked, write_json
@@ -64,6 +64,7 @@ def run(
     check_ranks(os.environ)
     loaded = as_loaded(recipe, overrides, profile)
     span = selected(loaded, only, from_, to)
+    check_inputs(loaded, span)
     folder = Path(output_dir or RUNS) / loaded.name
     ladder = Ladder(loaded, folder, force, spoken(recipe, overrides, profile, output_dir))
     with locked(folder):
@@ -86,6 +87,14 @@ def as_loaded(
         where = f"recipe {recipe.name}"
         raise UserError(where, "is loaded already", "give overrides to Recipe.load")
     return recipe
+
+
+def check_inputs(recipe: Recipe, span: Sequence[str]) -> None:
+    """Every local file that the span reads is there: told now, not when its stage's turn comes."""
+    for name in span:
+        for path in local_inputs(recipe, name):
+            if not path.exists():
+                raise InputError(f"{name}: {path}", "no such file or folder", "check the path")
 
 
 def spoken(

@@ -26,7 +26,11 @@ def seconds(value: float) -> str:
 
 
 def figure(value: Any) -> str:
-    """A metric for people: four significant digits, thousands apart, yes and no."""
+    """A metric for people: four significant digits, thousands apart, yes and no, lists by commas.
+
+    >>> figure(70123), figure(0.81234), figure(True), figure(None), figure({"a": 1.5})
+    ('70,123', '0.8123', 'yes', '-', 'a 1.5')
+    """
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -35,6 +39,10 @@ def figure(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {figure(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(figure(item) for item in value)
     return str(value)
 
 

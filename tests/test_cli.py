@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.cli import COMMANDS, main
+from llmkit.recipe import Recipe
 
 BAD = "stages:\n  tokenizer: {vocab_sise: 5}\n"
 
@@ -71,6 +72,7 @@ def test_show_prints_yaml_that_checks_again(
     shown = tmp_path / "shown.yaml"
     shown.write_text(capsys.readouterr().out)
     assert "seed: 5" in shown.read_text()
+    assert list(Recipe.load(shown).stages) == list(Recipe.load("quickstart").stages)
     assert main(["check", str(shown)]) == 0
 
 
@@ -100,3 +102,22 @@ def test_light_commands_import_no_heavy_library(words: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_file_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even one that only a late stage reads: nobody pretrains for a week to hear of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("Some words.")
+    Path("late.yaml").write_text(
+        "stages:\n"
+        "  curate: {sources: [{path: text.txt}], steps: []}\n"
+        "  tokenizer: {vocab_size: 300}\n"
+        "  tokenize: {context_length: 8}\n"
+        "  pretrain: {}\n"
+        "  sft: {model: pretrain, dataset: [{path: absent.jsonl}]}\n"
+    )
+    assert main(["run", "late.yaml"]) == 2
+    assert "absent.jsonl: no such file" in capsys.readouterr().err
+    assert not Path("runs").exists()

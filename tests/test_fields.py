@@ -81,7 +81,8 @@ def test_model_types_are_causal_language_models() -> None:
 
 def test_reading_tables_imports_no_library() -> None:
     code = (
-        "import sys; from llmkit.fields import *; fields_of('trl.GRPOConfig'); config_fields('llama');"
+        "import sys; from llmkit.fields import config_fields, fields_of;"
+        "fields_of('trl.GRPOConfig'); config_fields('llama');"
         "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

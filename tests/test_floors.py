@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "llmkit"
 FLOORS = (
     ("errors", "schema", "stage", "fields", "wording", "build", "yaml12", "run_dir", "progress"),
-    ("data", "kernels", "metrics", "device"),
+    ("data", "kernels", "metrics", "device", "tables"),
     ("tasks", "decode", "model", "patch", "patches", "report"),
     ("trainers", "web"),
     ("stages",),
     ("overrides", "references", "reading", "assembly", "recipe"),
-    ("stage_key", "provenance", "tables", "trouble", "results", "ladder", "plan", "chat"),
+    ("stage_key", "provenance", "trouble", "results", "ladder", "plan", "chat"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -49,7 +50,7 @@ class Blocks:
     ) -> None:
         self.out, self.state_folder = out, scratch / "blocks"
         self.sources, self.steps, self.size = sources, steps, size
-        self.names = [READ, *(step.name for step in steps)]
+        self.names = [READ, *numbered([step.name for step in steps])]
         self.memories: list[dict[str, str]] = [{} for _ in steps]
         self.funnel = Funnel()
         self.consumed = self.index = 0
@@ -164,6 +165,16 @@ class Blocks:
         self.consumed += self.fed
         self.index += 1
         self._begin()
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """`["split", "pii", "split"]` -> `["split", "pii", "split (2)"]`."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique
 
 
 def digest_of(file: Path) -> str:

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmkit.data.readers import BadRows
-from llmkit.data.readers import _json_rows as json_rows
+from llmkit.data.readers import BadRows, json_rows
 from llmkit.errors import InputError
 
 Messages = list[dict[str, str]]  # [{"role": "system" | "user" | "assistant", "content": ...}]

@@ -7,9 +7,12 @@ be compared, pickled and run anywhere.
 Words are split by one regular expression, where FineWeb used spaCy's English tokenizer: runs of
 letters and digits are words, whole with their inner decimal points and dots ("example.com"); the
 ends of contractions ("'s", "'t"), runs of dots or hyphens, and every other symbol by itself are
-words too. On 1,100 real documents (C4, TinyStories) 99 % of the words are spaCy's own, the number
-of words differs by less than 1 %, and a text falls on the other side of Gopher's rule about
-letters in 1 to 3 % of the cases. Not for scripts that write no spaces.
+words too. Not for scripts that write no spaces.
+
+On 2,549 real texts (C4, Common Crawl, TinyStories, books, WikiText) datatrove's filters, given
+these words, drop the same ones for the same reasons in all but one of 10,196 verdicts; with spaCy's
+words 4 % of the verdicts of `gopher_quality` differ, nearly all by its rule about letters, and
+0.1 % of the others.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import filterfalse
+from itertools import compress, filterfalse
 from typing import ClassVar
 
 from llmkit.data.filters import Dropped, Filter, duplicates, split_words
@@ -139,21 +139,12 @@ class GopherRepetition(Filter):
 
     def _check_phrases(self, text: str) -> Dropped | None:
         words = split_words(text)
-        longest = max(map(len, words)) + 1  # characters of a word and the space behind it
-        count = len(words)  # of the most frequent n-gram; those of longer ones are no more frequent
+        places: Sequence[int] = range(len(words))  # where a repeated n-gram can begin
         for n, bound in enumerate((self.top_2_gram, self.top_3_gram, self.top_4_gram), start=2):
-            if count * n * longest <= bound * len(text):
-                continue
-            counts = Counter(zip(*(words[i:] for i in range(n)), strict=False))
-            count = max(counts.values(), default=0)
-            if count * n * longest <= bound * len(text):
-                continue
-            share = top_characters(counts) / len(text)
+            counts, places = repeated_ngrams(words, n, places)
+            share = top_characters(words, n, counts) / len(text)
             if share > bound:
                 return Dropped(f"top_{n}_gram", share)
-        return self._check_repeated(text, words, longest)
-
-    def _check_repeated(self, text: str, words: tuple[str, ...], longest: int) -> Dropped | None:
         bounds = (
             self.duplicated_5_grams,
             self.duplicated_6_grams,
@@ -163,40 +154,63 @@ class GopherRepetition(Filter):
             self.duplicated_10_grams,
         )
         for n, bound in enumerate(bounds, start=5):
-            ngrams = list(zip(*(words[i:] for i in range(n)), strict=False))
-            repeats = len(ngrams) - len(set(ngrams))
-            if not repeats:  # then no longer phrase is repeated either
+            if not places:
                 break
-            if repeats * n * longest <= bound * len(text):
-                continue
-            share = repeated_characters(ngrams) / len(text)
+            _, places = repeated_ngrams(words, n, places)
+            share = duplicated_characters(words, n, places) / len(text)
             if share > bound:
                 return Dropped(f"duplicated_{n}_grams", share)
         return None
 
 
-def top_characters(counts: Counter[tuple[str, ...]]) -> int:
+Words = tuple[str, ...]
+
+
+def repeated_ngrams(
+    words: Words, n: int, places: Sequence[int]
+) -> tuple[Counter[Words], Sequence[int]]:
+    """Counts of the n-grams that begin at `places`, and the places of those found more than once.
+
+    A repeated n-gram begins where a repeated (n - 1)-gram does, so that only those need be looked
+    at: in most texts few, and soon none.
+    """
+    if len(places) == len(words):
+        ngrams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    else:
+        ngrams = [words[i : i + n] for i in places if i + n <= len(words)]
+    counts = Counter(ngrams)
+    # All in C, as this is the time of the whole pipeline: the places where 1 < the n-gram's count.
+    return counts, list(compress(places, map((1).__lt__, map(counts.__getitem__, ngrams))))
+
+
+def top_characters(words: Words, n: int, counts: Counter[Words]) -> int:
     """Characters of the most frequent n-gram, with a space between words, times its count.
 
-    Among equally frequent ones the first in the text stands for all.
+    Among equally frequent ones the first in the text stands for all. `counts` holds at least those
+    that are repeated; where none is, that is the n-gram the text begins with.
     """
-    best = max(counts, key=counts.__getitem__)
-    return len(" ".join(best)) * counts[best]
+    most = max(counts.values(), default=0)
+    if most > 1:
+        best = next(ngram for ngram, count in counts.items() if count == most)
+        return len(" ".join(best)) * most
+    return len(" ".join(words[:n])) if len(words) >= n else 0
 
 
-def repeated_characters(ngrams: Sequence[tuple[str, ...]]) -> int:
+def duplicated_characters(words: Words, n: int, places: Sequence[int]) -> int:
     """Characters, without spaces, of n-grams seen before, in the order of the text.
 
-    A hit is passed over whole, so that overlapping repetitions count once.
+    A hit is passed over whole, so that overlapping repetitions count once. `places` holds where
+    the repeated ones begin.
     """
-    seen: set[tuple[str, ...]] = set()
-    characters = index = 0
-    while index < len(ngrams):
-        ngram = ngrams[index]
+    seen: set[Words] = set()
+    characters = end = 0  # `end`: the word behind the last hit
+    for i in places:
+        ngram = words[i : i + n]
+        if i < end:
+            continue
         if ngram in seen:
             characters += sum(map(len, ngram))
-            index += len(ngram)
+            end = i + n
         else:
             seen.add(ngram)
-            index += 1
     return characters

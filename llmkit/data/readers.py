@@ -62,7 +62,7 @@ def read_documents(
     if file.name.endswith(".parquet"):
         rows = _parquet_rows(file, column)
     elif file.name.removesuffix(".gz").removesuffix(".zst").endswith(JSON_LINES):
-        rows = _json_rows(file)
+        rows = json_rows(file)
     elif file.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
         rows = _text_rows(file, column, encoding)
     else:
@@ -118,7 +118,7 @@ Rows = Iterator[
 ]  # (line or row from 1, its values or its fault)
 
 
-def _json_rows(file: Path) -> Rows:
+def json_rows(file: Path) -> Rows:
     for number, line in _lines(file):
         if not line.strip():
             continue

@@ -24,7 +24,7 @@ from llmkit.data.gopher import GopherQuality, GopherRepetition
 from llmkit.data.readers import BadRows
 from llmkit.data.sources import Source
 from llmkit.errors import InputError, Problem
-from llmkit.progress import Progress
+from llmkit.progress import Progress, track
 from llmkit.schema import Keyed, Named
 from llmkit.stage import Context, Facts, Stage
 
@@ -67,10 +67,13 @@ class Curate(Stage):
         labels = [source.label for source in self.sources]
         blocks = Blocks(context.out, context.scratch, labels, self.steps, self.block_documents)
         blocks.resume()
+        done = blocks.consumed
+        documents = islice(self._documents(context, bad_rows), self.limit)
+        for _ in track(islice(documents, done), "curate, up to where it was", done, "documents"):
+            pass  # read again, so that bad rows are counted again; the steps do not see them
         with Progress("curate", self._size(), "documents") as progress:
-            progress.start_at(blocks.consumed)
-            done = blocks.consumed
-            for source, document in islice(self._documents(context, bad_rows), done, self.limit):
+            progress.start_at(done)
+            for source, document in documents:
                 blocks.feed(document, source)
                 progress.update()
         blocks.commit()
@@ -127,5 +130,6 @@ def figures(report: dict[str, Any], removed: dict[str, int]) -> dict[str, Any]:
     metrics |= {f"removed/{reason}": number for reason, number in removed.items()}
     if "truth" in report:
         for step, rates in {"all": report["truth"]["all"], **report["truth"]["steps"]}.items():
-            metrics |= {f"{step}/{rate}": rates[rate] for rate in ("precision", "recall")}
+            if rates["removed"]:
+                metrics |= {f"{step}/{rate}": rates[rate] for rate in ("precision", "recall")}
     return metrics

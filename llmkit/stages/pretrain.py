@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
     from llmkit.data.shards import TokenWindows
+    from llmkit.trainers.pretraining import Pretrainer
 
 POSITIONS = ("n_positions", "max_position_embeddings")  # GPT-2's name and everybody else's
 WIDTHS = (("n_embd", 768, "n_head", 12), ("hidden_size", None, "num_attention_heads", None))
@@ -148,17 +149,32 @@ class Pretrain(Stage):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Train, and write `model.safetensors`, configuration and tokenizer to `context.out`."""
+        from llmkit.device import tune_allocator
+        from llmkit.patch import patched
+        from llmkit.trainers.session import save_model, train
+
+        tune_allocator()
+        trainer = self._trainer(context)
+        figures = train(trainer, self.patches)
+        with patched(trainer.model, self.patches):
+            validation = trainer.evaluate()
+        save_model(trainer, context.out)
+        return {
+            "parameters": trainer.model.num_parameters(),
+            **figures,
+            "validation_loss": validation["eval_loss"],
+            "bits_per_byte": validation["eval_bits_per_byte"],
+        }
+
+    def _trainer(self, context: Context) -> Pretrainer:
+        """A trainer with a fresh model, the windows and the schedule."""
         from transformers import AutoModelForCausalLM, set_seed
 
         from llmkit.data.shard_files import read_index
         from llmkit.data.shards import TokenWindows
-        from llmkit.device import tune_allocator
         from llmkit.model import load_tokenizer
-        from llmkit.patch import patched
         from llmkit.trainers.pretraining import Pretrainer
-        from llmkit.trainers.session import save_model, train
 
-        tune_allocator()
         tokenizer = load_tokenizer(context.inputs[self.tokenizer or ""])
         shards = Path(context.inputs[self.shards or ""])
         length = read_index(shards)["context_length"]
@@ -166,9 +182,8 @@ class Pretrain(Stage):
         args, samples = self._schedule(context, windows)
         config = self._model_config(from_tokenizer(tokenizer), length)
         set_seed(context.seed)
-        model = AutoModelForCausalLM.from_config(config)
-        trainer = Pretrainer(
-            model=model,
+        return Pretrainer(
+            model=AutoModelForCausalLM.from_config(config),
             args=args,
             context=context,
             optimizer=self.optimizer,
@@ -176,16 +191,6 @@ class Pretrain(Stage):
             eval_dataset=TokenWindows(shards, "validation", length),
             processing_class=tokenizer,
         )
-        figures = train(trainer, self.patches)
-        with patched(model, self.patches):
-            validation = trainer.evaluate()
-        save_model(trainer, context.out)
-        return {
-            "parameters": model.num_parameters(),
-            **figures,
-            "validation_loss": validation["eval_loss"],
-            "bits_per_byte": validation["eval_bits_per_byte"],
-        }
 
     def _arguments(self, args: Mapping[str, Any], out: Path, seed: int) -> TrainingArguments:
         from transformers import TrainingArguments

@@ -183,7 +183,7 @@ class SFT(Stage):
         at_once = batch * ranks * rows.tokens / rows.dataset.num_rows
         return {"gradient_accumulation_steps": max(1, round(self.tokens_per_step / at_once))}
 
-    def _arguments(self, out: Path, seed: int, own: Mapping[str, Any]) -> SFTConfig:
+    def _arguments(self, out: Path, seed: int, own: dict[str, Any]) -> SFTConfig:
         from trl import SFTConfig
 
         from llmkit.trainers.arguments import training_arguments
@@ -191,7 +191,7 @@ class SFT(Stage):
         given = {key: value for key, value in self.args.items() if key not in REFUSED}
         # TRL recomputes activations by default, which models that fit need not pay for.
         chosen = "gradient_checkpointing" in given
-        defaults = {} if chosen else {"activation_checkpointing": False}
+        defaults: dict[str, Any] = {} if chosen else {"activation_checkpointing": False}
         skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
         return training_arguments(SFTConfig, defaults | given | own | skip, out, seed, "sft.args")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +44,7 @@ def training_arguments(
     Raises:
         UserError: the class refuses a value or a combination, or ranks are missing.
     """
-    given = DEFAULTS | precision_arguments(args) | dict(args)
+    given = DEFAULTS | precision_arguments(args) | checkpointing(cls, args)
     if "per_device_eval_batch_size" not in given and "per_device_train_batch_size" in given:
         given["per_device_eval_batch_size"] = given["per_device_train_batch_size"]
     given |= {
@@ -58,6 +59,23 @@ def training_arguments(
         raise UserError(where, f"{cls.__name__} refuses it: {what}", "change these keys") from error
     check_ranks(arguments, where)
     return arguments
+
+
+def checkpointing(cls: Any, args: Mapping[str, Any]) -> dict[str, Any]:
+    """`args` with recomputation of activations by the name that `cls` wants; off where unsaid.
+
+    TRL's configs turn it on, by a name that transformers has deprecated; it costs a third of the
+    speed to save memory, which is the user's to choose.
+    """
+    given = dict(args)
+    names = {field.name for field in fields(cls)}
+    if "activation_checkpointing" not in names:
+        return {"gradient_checkpointing": False} | given
+    for new in ("activation_checkpointing", "activation_checkpointing_kwargs"):
+        old = new.replace("activation", "gradient")
+        if old in given and new not in given:
+            given[new] = given.pop(old)
+    return {"activation_checkpointing": False} | given
 
 
 def check_ranks(arguments: Any, where: str) -> None:

@@ -21,6 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 log = logging.getLogger("llmkit")
 
 MANIFEST = "manifest.json"
+STATE = "trainer_state.json"  # Hugging Face's
 
 
 class SealCheckpoints(TrainerCallback):
@@ -118,5 +119,5 @@ def numbered_checkpoints(folder: Path) -> list[Path]:
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether the training that wrote this checkpoint had no steps left."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     return bool(state["global_step"] >= state["max_steps"])

@@ -92,7 +92,7 @@ class Guarded:
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the trained parameters; Hugging Face's own for `adamw`."""
         if self._muon is None or self.optimizer is not None:
-            return super().create_optimizer(model)  # type: ignore[misc, no-any-return]
+            return super().create_optimizer(model)  # type: ignore[misc]
         trained = self.model if model is None else model  # type: ignore[attr-defined]
         decayed = self.get_decay_parameter_names(trained)  # type: ignore[attr-defined]
         self.optimizer: Any = muon_for(
@@ -101,7 +101,7 @@ class Guarded:
             self._muon,
             decayed,
         )
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
     def floating_point_ops(self, inputs: Any) -> float:
         """The trainer's own figure, counting the model's parameters once rather than each time."""

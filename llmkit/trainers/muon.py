@@ -52,11 +52,37 @@ def newton_schulz(
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype or matrices.dtype)
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)
+    if x.shape[2] >= 2 * x.shape[1] and x.dtype != torch.bfloat16:
+        return _by_gram_matrix(x, iterations)
     for _ in range(iterations):
         gram = torch.bmm(x, x.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     return x
+
+
+def _by_gram_matrix(x: Tensor, iterations: int) -> Tensor:
+    """The same iteration for wide matrices, without touching their long side in between.
+
+    Every iterate is Q X with Q a polynomial in A = X X', and A itself goes to P A P for
+    P = a + b A + c A A (all of them commute). With four times as many columns as rows this is 0.58
+    of the work. It squares the singular values, for which bfloat16 has too few digits; in float32
+    the result is within 2e-4 of float64 even for matrices of low rank.
+    """
+    a, b, c = COEFFICIENTS
+    gram = torch.bmm(x, x.mT)
+    product: Tensor | None = None  # Q
+    for step in range(iterations):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # P without its a
+        if product is None:
+            product = polynomial.clone()
+            product.diagonal(dim1=1, dim2=2).add_(a)
+        else:
+            product = torch.baddbmm(product, polynomial, product, beta=a)
+        if step < iterations - 1:
+            half = torch.baddbmm(gram, polynomial, gram, beta=a)
+            gram = torch.baddbmm(half, polynomial, half, beta=a)
+    return x if product is None else torch.bmm(product, x)
 
 
 class Muon(torch.optim.Optimizer):
@@ -75,7 +101,7 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:
@@ -185,27 +211,15 @@ def muon_for(
     """
     matrices, decayed = hidden_matrices(model), set(decayed)
     inside = {id(parameter) for parameter, _, _ in matrices.values()}
-    groups: list[dict[str, Any]] = []
-    # AdamW first: the learning rate that the trainer logs is the first group's.
-    for decays in (True, False):
-        parameters = [
-            parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-            and id(parameter) not in inside
-            and (name in decayed) == decays
-        ]
-        groups.append(
-            {
-                "algorithm": "adamw",
-                "params": parameters,
-                "lr": args.learning_rate,
-                "weight_decay": args.weight_decay if decays else 0.0,
-                "betas": (args.adam_beta1, args.adam_beta2),
-                "eps": args.adam_epsilon,
-            }
-        )
-    groups.append(
+    rest = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in inside
+    }
+    groups = [
+        # First, because the learning rate that the trainer logs is the first group's.
+        _adamw_group([p for name, p in rest.items() if name in decayed], args, args.weight_decay),
+        _adamw_group([p for name, p in rest.items() if name not in decayed], args, 0.0),
         {
             "algorithm": "muon",
             "params": [parameter for parameter, _, _ in matrices.values()],
@@ -215,10 +229,21 @@ def muon_for(
             "weight_decay": settings.weight_decay,
             "momentum": settings.momentum,
             "iterations": settings.iterations,
-        }
-    )
+        },
+    ]
     fast = has_fast_bf16(next(model.parameters()).device.type)
-    return Muon(
-        [group for group in groups if group["params"]],
-        torch.bfloat16 if fast else torch.float32,
-    )
+    dtype = torch.bfloat16 if fast else torch.float32
+    return Muon([group for group in groups if group["params"]], dtype)
+
+
+def _adamw_group(
+    parameters: list[nn.Parameter], args: TrainingArguments, weight_decay: float
+) -> dict[str, Any]:
+    return {
+        "algorithm": "adamw",
+        "params": parameters,
+        "lr": args.learning_rate,
+        "weight_decay": weight_decay,
+        "betas": (args.adam_beta1, args.adam_beta2),
+        "eps": args.adam_epsilon,
+    }

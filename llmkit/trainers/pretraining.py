@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, default_data_collator
+from transformers import Trainer, TrainerControl, default_data_collator
 
 from llmkit.data.shards import TokenWindows
 from llmkit.progress import Progress
@@ -25,6 +25,8 @@ FIRST_LOSS_MARGIN = 1.0  # nats; a wide model's random logits add about n_embd *
 
 class Pretrainer(Guarded, Trainer):
     """Trains a fresh model on `TokenWindows`, whose order is their own."""
+
+    control: TrainerControl
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, data_collator=default_data_collator, **kwargs)

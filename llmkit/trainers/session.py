@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
+from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging as logging_of_transformers
 
 from llmkit.device import tune_allocator
 from llmkit.errors import Stopped
 from llmkit.patch import patched
-from llmkit.trainers.checkpoints import SealCheckpoints, is_complete, newest_whole_checkpoint
+from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
 from llmkit.trainers.display import ShowProgress
 from llmkit.trainers.guard import GATE
 from llmkit.trainers.stopping import StopOnSignal
@@ -50,6 +51,7 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
         return _nothing_left(trainer, checkpoint)
     if checkpoint is not None:
         log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
+        settle_ratios(trainer.args, checkpoint)
     stop = StopOnSignal()
     show = ShowProgress(trainer.context.name, trainer.context.logs / "train.jsonl", trainer.meter)
     seal = SealCheckpoints(keep=trainer.args.save_total_limit)
@@ -64,8 +66,11 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
         show.close()
     if stop.signal_number is not None:
         raise Stopped(stop.signal_number, trainer.context.name)
-    seconds = time.monotonic() - started
     trainer.context.gate(GATE, True, round(result.training_loss, 4), "finite", "")
+    return _figures(trainer, result, time.monotonic() - started)
+
+
+def _figures(trainer: Any, result: TrainOutput, seconds: float) -> dict[str, Any]:
     return {
         "steps": result.global_step,
         "tokens": trainer.meter.tokens,
@@ -75,6 +80,17 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
     }
 
 
+def settle_ratios(args: Any, checkpoint: Path) -> None:
+    """`save_steps: 0.1` becomes the number of steps that the checkpoint says it came to.
+
+    Hugging Face's Trainer would warn that 0.1 is not that number.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    for name in ("logging_steps", "eval_steps", "save_steps"):
+        if 0 < (getattr(args, name) or 0) < 1:
+            setattr(args, name, getattr(state, name))
+
+
 def _nothing_left(trainer: Any, checkpoint: Path) -> dict[str, Any]:
     """A kill came after the last step: the weights are taken, and no step.
 
@@ -82,7 +98,7 @@ def _nothing_left(trainer: Any, checkpoint: Path) -> dict[str, Any]:
     """
     log.info("%s: trained already, up to %s", trainer.context.name, checkpoint.name)
     trainer._load_from_checkpoint(str(checkpoint))
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state = state
     trainer.context.gate(GATE, True, "all steps", "finite", "")
     return {"steps": state.global_step}

@@ -9,8 +9,10 @@ Source: https://huggingface.co/docs/trl/sft_trainer
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -33,6 +35,12 @@ PROBE: Messages = [{"role": "user", "content": "a"}, {"role": "assistant", "cont
 
 class Tuner(Guarded, SFTTrainer):
     """TRL's SFTTrainer over rows that hold their labels."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            # peft reads an attribute by the name that transformers 5.23 has deprecated.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            super().__init__(*args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""The curate stage end to end: figures, faults, kill -9, and real text where it is at hand."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmkit.build import Builder
+from llmkit.data.books import GutenbergBoilerplate, Split
+from llmkit.data.dedup import ExactDedup
+from llmkit.data.documents import iter_documents, iter_texts
+from llmkit.data.gopher import GopherQuality
+from llmkit.data.sources import PathSource, TinyworldDocuments, TinyworldSource
+from llmkit.errors import GateError, InputError
+from llmkit.stage import Context
+from llmkit.stages.curate import Curate
+
+REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
+real_text = pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data with real text here")
+
+
+def run(out, *sources, **settings):
+    return Curate(sources=sources, **settings).run(Context(name="curate", out=out))
+
+
+def artefacts(out):
+    files = [path for path in out.rglob("*") if path.is_file() and "scratch" not in path.parts]
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(files)}
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def prose(seed: int, num_words: int = 120) -> str:
+    """Sentences that pass every rule, different for every seed."""
+    rng = random.Random(seed)
+    words = [
+        "".join(rng.choices("abcdefghijklmnop", k=rng.randint(3, 8))) for _ in range(num_words)
+    ]
+    words[::9] = [("the", "of", "and", "with")[i % 4] for i in range(len(words[::9]))]
+    return " ".join(word + ("." if i % 8 == 7 else "") for i, word in enumerate(words)) + "."
+
+
+def test_default_steps_keep_prose_and_name_every_removal(tmp_path):
+    texts = [*(prose(i) for i in range(20)), prose(3), "too short", "", "a line.\n" * 60]
+    source = PathSource(path=write_jsonl(tmp_path / "a.jsonl", [{"text": t} for t in texts]))
+    metrics = run(tmp_path / "out", source)
+    assert metrics["documents_in"] == 24 and metrics["documents_kept"] == 20
+    removed = {k: v for k, v in metrics.items() if k.startswith("removed/")}
+    assert removed == {
+        "removed/exact_duplicate": 1,
+        "removed/blank_text": 1,
+        "removed/dup_line_frac": 1,
+        "removed/top_2_gram": 1,
+    }
+    assert list(iter_texts(tmp_path / "out")) == texts[:20]
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert [s["step"] for s in stats["steps"]] == [
+        "read",
+        "gopher_repetition",
+        "gopher_quality",
+        "c4_quality",
+        "fineweb_quality",
+        "exact_dedup",
+    ]
+    assert stats["sources"] == [
+        {"source": "path:a.jsonl", "in": stats["in"], "kept": stats["kept"]}
+    ]
+
+
+def test_a_recipe_names_steps_and_sources():
+    builder = Builder()
+    mapping = {
+        "sources": [{"path": "x"}],
+        "steps": ["exact_dedup", {"gopher_quality": {"min_doc_words": 5}}],
+        "limit": 0,
+    }
+    stage = builder.build(Curate, mapping, ("curate",))
+    assert stage.steps == (ExactDedup(), GopherQuality(min_doc_words=5))
+    assert [str(p) for p in stage.problems({})] == ["limit: must be at least 1, not 0"]
+    builder.build(Curate, {"sources": [{"path": "x"}], "steps": ["gopher_qualty"]}, ("curate",))
+    assert "did you mean gopher_quality" in str(builder.problems[0])
+
+
+def test_tinyworld_is_scored_against_its_truth(tmp_path):
+    source = TinyworldSource(tinyworld=TinyworldDocuments(num_documents=600))
+    metrics = run(tmp_path, source, steps=(ExactDedup(),))
+    truth = json.loads((tmp_path / "stats.json").read_text())["truth"]
+    # Exact copies are the one sort of junk that deduplication alone finds, and all it finds.
+    copies = truth["kinds"]["exact_duplicate"]
+    assert copies["documents"] == copies["removed"] > 5
+    assert metrics["all/precision"] == 1.0
+    junk = sum(n["documents"] for kind, n in truth["kinds"].items() if kind != "good")
+    assert metrics["all/recall"] == copies["removed"] / junk
+    assert metrics["exact_dedup/recall"] == metrics["all/recall"]
+
+
+def test_limit_counts_input_documents_over_all_sources(tmp_path):
+    rows = [{"text": prose(i)} for i in range(8)]
+    sources = [
+        PathSource(path=write_jsonl(tmp_path / f"{n}.jsonl", rows[4 * n : 4 * n + 4]))
+        for n in range(2)
+    ]
+    assert run(tmp_path / "out", *sources, limit=6)["documents_kept"] == 6
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert [s["in"]["documents"] for s in stats["sources"]] == [4, 2]
+
+
+def test_bad_rows_stop_or_are_counted_and_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": prose(1)}) + "\n{bad\n")
+    with pytest.raises(InputError, match=r"a\.jsonl:2: not JSON.*max_bad_rows"):
+        run(tmp_path / "one", PathSource(path=str(path)))
+    metrics = run(tmp_path / "two", PathSource(path=str(path)), max_bad_rows=1)
+    assert metrics["bad_rows"] == 1 and metrics["documents_kept"] == 1
+    stats = (tmp_path / "two" / "stats.json").read_text()
+    assert json.loads(stats)["bad_rows"]["first"][0].startswith("a.jsonl:2: not JSON")
+    assert str(tmp_path) not in stats
+
+
+def test_an_empty_source_is_one_clear_error(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n")
+    with pytest.raises(InputError, match=r"path:a\.jsonl: holds no documents"):
+        run(tmp_path / "out", PathSource(path=str(tmp_path / "a.jsonl")))
+
+
+def test_nothing_kept_is_an_error_that_counts_the_reasons(tmp_path):
+    source = PathSource(path=write_jsonl(tmp_path / "a.jsonl", [{"text": "word " * 9}] * 3))
+    with pytest.raises(GateError, match=r"0 of 3 \(top_2_gram 3\).*loosen the rule"):
+        run(tmp_path / "out", source)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from llmkit.data.sources import PathSource
+from llmkit.stage import Context
+from llmkit.stages.curate import Curate
+source = PathSource(path=sys.argv[1])
+Curate(sources=(source,), block_documents=25).run(Context(name="curate", out=Path(sys.argv[2])))
+"""
+
+
+def test_kill_dash_nine_and_again_gives_the_same_bytes(tmp_path):
+    rows = [{"text": prose(i % 190, 500), "id": f"d{i}"} for i in range(200)]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    run(tmp_path / "whole", PathSource(path=path), block_documents=25)
+    out, states = tmp_path / "killed", []
+    for blocks in (1, 3):  # killed twice, each time soon after another block is there
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, path, str(out)])
+        deadline = time.monotonic() + 60
+        while not (out / "scratch" / "blocks" / f"{blocks:05d}.json").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (out / "stats.json").exists()
+        states.append(len(list((out / "scratch" / "blocks").glob("*.json"))))
+    assert 2 <= states[0] < states[1] < 8
+    run(out, PathSource(path=path), block_documents=25)
+    assert artefacts(out) == artefacts(tmp_path / "whole")
+    assert len(list(iter_documents(out))) == 190
+
+
+@real_text
+def test_real_web_pages(tmp_path):
+    metrics = run(tmp_path, PathSource(path=str(REAL / "c4_llamafactory")))
+    assert metrics["documents_in"] == 300 + 1  # its SOURCE.txt is a text file too
+    assert 180 < metrics["documents_kept"] < 250
+    assert metrics["removed/gopher_short_doc"] > 10
+
+
+@real_text
+def test_real_books_lose_their_licence_and_nothing_else(tmp_path):
+    source = PathSource(path=str(REAL / "gutenberg" / "*-0.txt"))
+    metrics = run(tmp_path, source, steps=(GutenbergBoilerplate(), Split(), ExactDedup()))
+    texts = list(iter_texts(tmp_path))
+    assert metrics["documents_in"] == 8 and metrics["documents_kept"] == len(texts) > 1000
+    assert not any("Project Gutenberg License" in text for text in texts)
+    assert sum("Call me Ishmael." in text for text in texts) == 1
+    assert 0.95 < metrics["characters_kept"] / metrics["characters_in"] < 0.99

@@ -1,0 +1,230 @@
+"""The tokenize stage: every document in the shards once, whatever happens on the way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from llmkit.data import bpe
+from llmkit.data.documents import Document, write_documents
+from llmkit.data.shard_files import ShardWriter, verify
+from llmkit.data.shards import TokenStream, TokenWindows
+from llmkit.errors import GateError, InputError
+from llmkit.stage import Context, Facts
+from llmkit.stages import tokenize
+from llmkit.stages.tokenize import Tokenize, batches
+
+TEXTS = [
+    f"Text {i}: the {'long ' * (i % 17)}road to Åse <|endoftext|> <|end|>\r\n" for i in range(400)
+]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("inputs")
+    documents = [Document(text=text, id=str(i)) for i, text in enumerate(TEXTS)]
+    write_documents(root / "curate" / "documents" / "00000.parquet", documents[:250])
+    write_documents(root / "curate" / "documents" / "00001.parquet", documents[250:])
+    trained = bpe.train(TEXTS, vocab_size=280, pattern=bpe.split_pattern("gpt4"))
+    bpe.with_specials(trained, None).save_pretrained(root / "tokenizer")
+    return {"curate": root / "curate", "tokenizer": root / "tokenizer"}
+
+
+def run(out, inputs, **keys):
+    out.mkdir(parents=True, exist_ok=True)
+    context = Context(name="tokenize", out=out, inputs=inputs)
+    keys = {"context_length": 16, "validation_fraction": 0.1, "shard_tokens": 2000, **keys}
+    return context, Tokenize(documents="curate", tokenizer="tokenizer", **keys).run(context)
+
+
+@pytest.fixture(scope="module")
+def made(inputs, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("made"), inputs)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_tokens_decode_to_the_documents(made, inputs):
+    context, figures = made
+    tokenizer = AutoTokenizer.from_pretrained(inputs["tokenizer"])
+    found = {"train": [], "validation": []}
+    for split in found:
+        for ids in TokenStream(context.out, split).iter_documents():
+            assert ids[-1] == tokenizer.eos_token_id == 280
+            assert ids[:-1].max() < 280  # "<|endoftext|>" within a text stays text
+            found[split].append(tokenizer.decode(ids[:-1].tolist()))
+    assert sorted(found["train"] + found["validation"]) == sorted(TEXTS)
+    assert found["train"] == [text for text in TEXTS if text in set(found["train"])]
+    for split, texts in found.items():
+        assert figures[f"{split}_documents"] == len(texts)
+        assert figures[f"{split}_bytes"] == sum(len(text.encode()) for text in texts)
+    assert 20 < len(found["validation"]) < 65
+
+
+def test_the_ids_are_the_tokenizers(made, inputs):
+    context, _ = made
+    tokenizer = AutoTokenizer.from_pretrained(inputs["tokenizer"])
+    for split in ("train", "validation"):
+        for ids in TokenStream(context.out, split).iter_documents():
+            text = tokenizer.decode(ids[:-1].tolist())
+            assert tokenizer.encode(text, split_special_tokens=True) == ids[:-1].tolist()
+
+
+def test_the_index_counts_what_lies_there(made):
+    context, figures = made
+    index = json.loads((context.out / "index.json").read_text())
+    assert {key: index[key] for key in ("dtype", "vocab_size", "eos_token_id")} == {
+        "dtype": "uint16",
+        "vocab_size": 286,
+        "eos_token_id": 280,
+    }
+    assert index["context_length"] == 16
+    train = index["splits"]["train"]
+    assert len(train["shards"]) > 3
+    on_disk = sum(len(np.fromfile(context.out / s["file"], "<u2")) for s in train["shards"])
+    assert train["tokens"] == on_disk == figures["train_tokens"]
+    assert all(2000 <= shard["tokens"] < 2100 for shard in train["shards"][:-1])
+    tokens = figures["train_tokens"] + figures["validation_tokens"]
+    num_bytes = sum(len(text.encode()) for text in TEXTS)
+    assert figures["bytes_per_token"] == round(num_bytes / tokens, 4)
+    verify(context.out)
+
+
+def test_gates_are_recorded(made):
+    context, _ = made
+    assert [(result["gate"], result["passed"]) for result in context.gate_results] == [
+        ("ids below the vocabulary", True),
+        ("document boundaries", True),
+        ("shard digests", True),
+        ("training tokens", True),
+    ]
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 4, 9])
+def test_stopped_and_run_again_gives_the_same_bytes(
+    made, inputs, tmp_path, monkeypatch, stop_after
+):
+    context, _ = made
+    monkeypatch.setattr(tokenize, "BATCH_BYTES", 3000)
+    add, calls = ShardWriter.add, []
+
+    def add_or_stop(self, documents, sizes):
+        if len(calls) == stop_after:
+            raise KeyboardInterrupt
+        calls.append(len(documents))
+        add(self, documents, sizes)
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(ShardWriter, "add", add_or_stop)
+        run(tmp_path / "out", inputs)
+    encoded = []
+    with monkeypatch.context() as counting:
+        counting.setattr(
+            ShardWriter, "add", lambda self, d, s: (encoded.extend(d), add(self, d, s))
+        )
+        run(tmp_path / "out", inputs)
+    assert files(tmp_path / "out") == files(context.out)
+    if stop_after == 9:
+        assert len(encoded) < 300  # the finished shards were not encoded again
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_gives_the_same_bytes(made, inputs, tmp_path):
+    context, _ = made
+    program = f"""
+import os, signal
+from pathlib import Path
+from llmkit.data.shard_files import ShardWriter
+from llmkit.stage import Context
+from llmkit.stages import tokenize
+tokenize.BATCH_BYTES = 3000
+add, calls = ShardWriter.add, []
+def add_or_die(self, documents, sizes):
+    add(self, documents, sizes)
+    calls.append(1)
+    if len(calls) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+ShardWriter.add = add_or_die
+out = Path({str(tmp_path)!r})
+inputs = {{"curate": Path({str(inputs["curate"])!r}), "tokenizer": {str(inputs["tokenizer"])!r}}}
+stage = tokenize.Tokenize(documents="curate", tokenizer="tokenizer", context_length=16,
+                          validation_fraction=0.1, shard_tokens=2000)
+stage.run(Context(name="tokenize", out=out, inputs=inputs))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert 1 <= len(list(tmp_path.glob("train-*.bin"))) <= 4
+    run(tmp_path, inputs)
+    assert files(tmp_path) == files(context.out)
+
+
+def test_a_damaged_finished_shard_is_written_again(made, inputs, tmp_path):
+    context, _ = made
+    run(tmp_path / "out", inputs)
+    (tmp_path / "out" / "train-00001.bin").write_bytes(b"\0" * 10)
+    run(tmp_path / "out", inputs)
+    assert files(tmp_path / "out") == files(context.out)
+
+
+def test_a_token_that_text_can_spell_is_no_boundary(inputs, tmp_path):
+    """An end-of-text that is an ordinary word of the vocabulary stops at the gate."""
+    tokenizer = AutoTokenizer.from_pretrained(inputs["tokenizer"])
+    tokenizer.eos_token = ":"
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    document = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
+    document["added_tokens"] = [t for t in document["added_tokens"] if t["content"] != ":"]
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(GateError, match="document boundaries.*800 end-of-text tokens"):
+        run(tmp_path / "out", {**inputs, "tokenizer": tmp_path / "tokenizer"})
+
+
+def test_too_few_tokens_for_one_window(inputs, tmp_path):
+    with pytest.raises(GateError, match="training tokens.*at least 1000000, the context_length"):
+        run(tmp_path, inputs, context_length=1_000_000)
+
+
+def test_a_tokenizer_without_an_end_is_refused(inputs, tmp_path):
+    shutil.copytree(inputs["tokenizer"], tmp_path / "tokenizer")
+    config = json.loads((tmp_path / "tokenizer" / "tokenizer_config.json").read_text())
+    del config["eos_token"]
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="no end-of-text token"):
+        run(tmp_path / "out", {**inputs, "tokenizer": tmp_path / "tokenizer"})
+
+
+def test_no_validation_where_none_is_asked(inputs, tmp_path):
+    _, figures = run(tmp_path, inputs, validation_fraction=0.0)
+    assert (figures["validation_tokens"], figures["train_documents"]) == (0, 400)
+    assert len(TokenWindows(tmp_path, "train", 16)) == figures["train_tokens"] // 16
+
+
+def test_batches_are_closed_by_the_text_that_fills_them():
+    assert list(batches(["ab", "é", "c", "dddd", "e"], 3)) == [
+        (["ab", "é"], [2, 2]),
+        (["c", "dddd"], [1, 4]),
+        (["e"], [1]),
+    ]
+
+
+def test_facts_are_the_tokenizers_with_a_length():
+    known = Facts(vocab_size=400, eos_token="e", pad_token="p", chat_template=True)
+    stage = Tokenize(documents="curate", tokenizer="words", context_length=64)
+    facts = stage.facts({"curate": Facts(), "words": known})
+    assert (facts.vocab_size, facts.context_length, facts.eos_token) == (400, 64, "e")
+    assert (facts.pad_token, facts.chat_template) == ("p", True)
+    assert list(stage.problems({})) == []
+    bad = Tokenize(context_length=1, validation_fraction=1.0, shard_tokens=0)
+    assert [problem.path for problem in bad.problems({})] == [
+        ("context_length",),
+        ("validation_fraction",),
+        ("shard_tokens",),
+    ]

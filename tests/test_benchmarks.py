@@ -1,0 +1,39 @@
+"""The benchmarks run, at tiny sizes, and write what they say they write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _run(script: str, output: Path, *arguments: str) -> dict[str, object]:
+    command = [sys.executable, f"benchmarks/{script}", "--output", str(output), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(output.read_text())
+
+
+@pytest.mark.slow
+def test_cpu_basics_times_every_variant_in_one_table(tmp_path: Path) -> None:
+    sizes = {"layers": 1, "width": 32, "vocab-size": 101, "context": 16, "batch": 2, "steps": 1}
+    arguments = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+    result = _run("cpu_basics.py", tmp_path / "result.json", *arguments)
+    rows = result["rows"]
+    assert isinstance(rows, list) and len(rows) == 8
+    assert rows[0]["variant"] == "stock" and rows[0]["against_stock"] == 1
+    assert all(row["tokens_per_second"] > 0 for row in rows)
+    assert {"machine", "foreign_cpu_share", "disturbed", "date"} <= result.keys()
+
+
+@pytest.mark.slow
+def test_startup_times_the_commands_and_finds_no_torch(tmp_path: Path) -> None:
+    result = _run("startup.py", tmp_path / "result.json", "--repeats", "1")
+    median = result["median_seconds"]
+    assert isinstance(median, dict)
+    assert "llmkit --help" in median and all(value > 0 for value in median.values())
