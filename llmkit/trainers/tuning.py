@@ -17,6 +17,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTTrainer
 from trl.chat_template_utils import get_training_chat_template
@@ -27,6 +28,7 @@ from llmkit.model import conversation_ids, encode_conversations, marks_generatio
 from llmkit.progress import Progress
 from llmkit.stage import Context
 from llmkit.trainers.guard import Guarded
+from llmkit.trainers.step_order import StepOrder
 
 IGNORED = -100  # the label of a token that is not trained on
 CHUNK = 1000  # conversations encoded at once
@@ -41,6 +43,16 @@ class Tuner(Guarded, SFTTrainer):
             # peft reads an attribute by the name that transformers 5.23 has deprecated.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             super().__init__(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """The default shuffle with less padding; any other strategy is Hugging Face's own."""
+        if self.args.train_sampling_strategy != "random":
+            return super()._get_train_sampler(train_dataset)
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        at_once = self.args.per_device_train_batch_size * self.args.world_size
+        lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
+        rows_per_step = at_once * self.args.gradient_accumulation_steps
+        return StepOrder(lengths, rows_per_step, self.args.seed)
 
 
 @dataclass(frozen=True)

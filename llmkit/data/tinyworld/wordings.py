@@ -127,7 +127,7 @@ ATTRIBUTES = (
             "Can you tell me what pet {n} has?",
             "Which pet does {n} have?",
             "Tell me which animal {n} keeps.",
-            "What kind of pet does {n} have?",
+            "Which pet lives with {n}?",
         ),
     ),
     Attribute(
