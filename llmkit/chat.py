@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TextStreamer
 
-from llmkit.decode import generation_config
+from llmkit.decode import all_tokens_given, generation_config
 from llmkit.errors import InputError
 from llmkit.model import (
     context_length,
@@ -113,7 +113,7 @@ class Talk:
         settings = self.sampling | {"max_new_tokens": room}
         prompt = torch.tensor([ids], device=self.model.device)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), all_tokens_given(self.model):
                 self.model.generate(
                     input_ids=prompt,
                     attention_mask=torch.ones_like(prompt),

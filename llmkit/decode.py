@@ -7,6 +7,7 @@ https://huggingface.co/docs/transformers/llm_tutorial#wrong-padding-side
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ def complete(
     training, device = model.training, model.device
     devices = [device] if device.type == "cuda" else []
     model.eval()
-    with torch.random.fork_rng(devices), Progress(label, len(prompts), "prompts") as progress:
+    progress = Progress(label, len(prompts), "prompts")
+    with torch.random.fork_rng(devices), all_tokens_given(model), progress:
         torch.manual_seed(seed)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
@@ -58,6 +60,22 @@ def complete(
             progress.update(len(batch))
     model.train(training)
     return results
+
+
+@contextmanager
+def all_tokens_given(model: PreTrainedModel) -> Iterator[None]:
+    """Say, while generating, that no input of `model` is padding without a mask.
+
+    transformers drops a mask that masks nothing, and takes the filling behind an answer that has
+    ended for padding that nobody masked; so the model's configuration names no padding token
+    meanwhile. Generation goes by the one in its GenerationConfig.
+    """
+    config = model.config.get_text_config()
+    before, config.pad_token_id = config.pad_token_id, None
+    try:
+        yield
+    finally:
+        config.pad_token_id = before
 
 
 def generation_config(

@@ -1,14 +1,14 @@
 """Climbs the ladder: runs the stages of a recipe in order, skips what is still good, resumes.
 
-- key unchanged and the folder as its stage left it: skipped;
-- `.<stage>.partial` begun with the same key: goes on in it;
+- `.<stage>.partial` begun with the key as it is now: goes on in it, with `--force` or without, for
+  such a stage was begun anew and not finished;
+- key unchanged and the folder as its stage left it: skipped, unless `--force` asks for it again;
 - anything else: made anew, with the reason in one line.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import provenance
-from llmkit.errors import InputError, LlmkitError, UserError
+from llmkit.errors import GateError, InputError, LlmkitError, UserError
 from llmkit.recipe import Recipe
 from llmkit.results import RUNS, Run, model_of
 from llmkit.run_dir import RUN_RECORD, StageFolder, digest_of, locked, write_json
+from llmkit.span import selected, spoken
 from llmkit.stage import Context
 from llmkit.stage_key import (
     InputDigests,
@@ -33,7 +34,6 @@ from llmkit.stage_key import (
 )
 from llmkit.tables import after_stage
 from llmkit.trouble import check_ranks, signals_stop, told_clearly
-from llmkit.wording import nearest
 
 __all__ = ["Ladder", "Run", "model_of", "run"]
 
@@ -54,7 +54,8 @@ def run(
         recipe: name of a shipped recipe, path of a YAML file, or a loaded `Recipe`.
         overrides: `{"sft.args.learning_rate": 1e-4}` or `["sft.args.learning_rate=1e-4"]`.
         profile: name of one of the recipe's `profiles:`.
-        force: run the selected stages even where nothing has changed.
+        force: run the selected stages even where nothing has changed. One of them that was begun
+            with the settings as they are now, and stopped, goes on all the same.
         output_dir: folder that holds the runs; `runs` under the current folder by default.
 
     Raises:
@@ -97,39 +98,10 @@ def check_inputs(recipe: Recipe, span: Sequence[str]) -> None:
                 raise InputError(f"{name}: {path}", "no such file or folder", "check the path")
 
 
-def spoken(
-    recipe: str | Path | Recipe,
-    overrides: Sequence[str] | Mapping[str, Any] | None,
-    profile: str | None,
-    output_dir: str | Path | None,
-) -> str:
-    """The arguments of `llmkit run` that mean the same recipe, for remedies that one can paste."""
-    words = [recipe.name if isinstance(recipe, Recipe) else str(recipe)]
-    if isinstance(overrides, Mapping):
-        words += [f"{key}={value}" for key, value in overrides.items()]
-    else:
-        words += overrides or ()
-    words += ["--profile", profile] if profile else []
-    words += ["--output-dir", str(output_dir)] if output_dir else []
-    return shlex.join(words)
-
-
-def selected(recipe: Recipe, only: str | None, from_: str | None, to: str | None) -> list[str]:
-    """The names of the stages to run, in order. Raises UserError."""
-    names = list(recipe.stages)
-    for option, name in (("--only", only), ("--from", from_), ("--to", to)):
-        if name is not None and name not in names:
-            what = f"{recipe.name} has no stage {name} (it has {', '.join(names)})"
-            raise UserError(option, what, nearest(name, names))
-    if only is not None:
-        if from_ is not None or to is not None:
-            raise UserError("--only", "cannot stand beside --from or --to", "use one or the other")
-        return [only]
-    first = names.index(from_) if from_ is not None else 0
-    last = names.index(to) if to is not None else len(names) - 1
-    if first > last:
-        raise UserError("--from", f"{from_} comes after {to}", f"the order is {', '.join(names)}")
-    return names[first : last + 1]
+def begun_as(stage: StageFolder, key: str) -> bool:
+    """Whether an earlier try at the stage was begun with this key, and not finished."""
+    begun = stage.unfinished()
+    return begun is not None and begun.get("key") == key
 
 
 @dataclass
@@ -165,7 +137,7 @@ class Ladder:
         remedy = f"run it first: llmkit run {self.command} --from {name} --to {needed_by}"
         if record is None:
             raise UserError(needed_by, f"needs {name}, which is not finished", remedy)
-        stage.verify(record, self.command)
+        self._check_good(stage, record)
         now = settings(self.recipe, name)
         then = {part: record["parts"].get(part) for part in now}
         if then != now:
@@ -177,7 +149,7 @@ class Ladder:
         due = self.due(span)
         for name in due:
             try:
-                self.recipe.stages[name].prepare()
+                self.recipe.stages[name].prepare(name)
             except (ValueError, ImportError) as error:  # a Hugging Face config refuses itself
                 raise UserError(name, str(error), "change it in the recipe") from error
         if due:
@@ -196,11 +168,30 @@ class Ladder:
                 continue
             stage = StageFolder(self.folder, name)
             record = stage.record(self.command)
-            if record is None or record["key"] != key_of(self._parts(name)):
+            if record is None or not self._stands(stage, record, key_of(self._parts(name))):
                 due.append(name)
-            else:
-                stage.verify(record, self.command)
         return due
+
+    def _stands(self, stage: StageFolder, record: Mapping[str, Any], key: str) -> bool:
+        """Whether a finished stage is what is asked for, with nothing begun in its place."""
+        if record["key"] != key or begun_as(stage, key):
+            return False
+        self._check_good(stage, record)
+        return True
+
+    def _check_good(self, stage: StageFolder, record: Mapping[str, Any]) -> None:
+        """A finished stage is as it was left, and no gate that must stop let it through.
+
+        Raises:
+            UserError: a file was changed by hand.
+            GateError: it was finished under `gates: warn`, and the recipe no longer says so.
+        """
+        stage.verify(record, self.command)
+        failed = [gate for gate in record.get("gates", ()) if gate["passed"] is False]
+        if failed and self.recipe.stages[stage.name].gates == "stop":
+            gate = failed[0]
+            remedy = f"{stage.name} was finished under `gates: warn`: say so again, or change it"
+            raise GateError(gate["gate"], gate["measured"], gate["bound"], remedy)
 
     def _parts(self, name: str) -> dict[str, Any]:
         parents = {}
@@ -215,19 +206,20 @@ class Ladder:
         """Skip, resume or make one stage, and say which and why."""
         stage, parts = StageFolder(self.folder, name), self._parts(name)
         key, record = key_of(parts), stage.record(self.command) if not self.force else None
-        if record is not None and record["key"] == key:
-            stage.verify(record, self.command)
+        if record is not None and self._stands(stage, record, key):
             print(f"{header}: skipped: nothing changed", flush=True)
             return
-        why = reasons(record["parts"], parts) if record is not None else ""
+        why = ""
+        if record is not None and record["key"] != key:
+            why = reasons(record["parts"], parts)
         why = "made again, as --force asks" if self.force and stage.path.exists() else why
-        begun = None if self.force else stage.unfinished()
-        resumed = begun is not None and begun.get("key") == key
+        resumed = begun_as(stage, key)
         if resumed:
             why = "goes on where it stopped" + (f" ({why})" if why else "")
         elif stage.partial.exists():
-            changed = reasons(begun["parts"], parts) if begun is not None else ""
-            print(f"{name}: what was unfinished is thrown away" + (f": {changed}" * bool(changed)))
+            begun = stage.unfinished()
+            told = reasons(begun["parts"], parts) if begun is not None else ""
+            print(f"{name}: what was unfinished is thrown away" + (f": {told}" * bool(told)))
         print(f"{header}: {why}" if why else header, flush=True)
         self._make(stage, key, parts, resumed)
 

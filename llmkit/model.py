@@ -122,7 +122,7 @@ def is_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Hugging Face's own bars off: reading a small model would draw one."""
+    """Hugging Face's own bars off: reading or writing a small model would draw them."""
     shown = logging_of_transformers.is_progress_bar_enabled()
     logging_of_transformers.disable_progress_bar()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from llmkit.yaml12 import parse, scalar
 
 TOP = {"name": str, "seed": int, "world": dict, "vars": dict, "stages": dict, "profiles": dict}
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-Overrides = Sequence[str] | Mapping[str, Any]
+Overrides = Sequence[str] | Mapping[str, Any] | None
 
 
 @dataclass
@@ -103,11 +103,12 @@ class Reading:
             self.found.append(
                 ("command line", Problem(("--profile",), f"no profile {profile!r}", remedy))
             )
-        pairs = overrides.items() if isinstance(overrides, Mapping) else map(_pair, overrides)
-        for key, value in pairs:
-            if value is _MISSING:
-                problem = Problem((key,), "an override has the form key=value")
-                self.found.append(("command line", problem))
+        for key, value in _pairs(overrides):
+            if value is _MISSING or not isinstance(key, str):
+                what = "an override has the form key=value"
+                if value is not _MISSING:
+                    what = f"an override's key is a dotted path, not {describe(key)}"
+                self.found.append(("command line", Problem((str(key),), what)))
             else:
                 self.set(top, key, value, "command line", apply=True)
 
@@ -180,7 +181,16 @@ class Reading:
 _MISSING = object()
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _pairs(overrides: Overrides) -> Iterable[tuple[Any, Any]]:
+    """Keys and values of what the command line or a caller gives; a single text is one override."""
+    if isinstance(overrides, Mapping):
+        return overrides.items()
+    return map(_pair, [overrides] if isinstance(overrides, str) else overrides or ())
+
+
+def _pair(text: object) -> tuple[Any, Any]:
+    if not isinstance(text, str):
+        return text, _MISSING
     key, equals, value = text.partition("=")
     return key.strip(), scalar(value) if equals else _MISSING
 

@@ -88,7 +88,15 @@ def facts_of_folder(folder: Path) -> Facts:
         eos_token=_token(tokenizer.get("eos_token")),
         pad_token=_token(tokenizer.get("pad_token")),
         chat_template=_has_template(folder, tokenizer) if tokenizer else None,
+        validation=_has_validation(index),
     )
+
+
+def _has_validation(index: dict[str, Any]) -> bool | None:
+    """Whether shards hold validation documents; None where the index does not say."""
+    splits = index.get("splits")
+    held_out = splits.get("validation") if isinstance(splits, dict) else None
+    return bool(held_out.get("documents")) if isinstance(held_out, dict) else None
 
 
 def _has_template(folder: Path, tokenizer: dict[str, Any]) -> bool:

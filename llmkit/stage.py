@@ -22,6 +22,7 @@ class Facts:
     eos_token: str | None = None
     pad_token: str | None = None
     chat_template: bool | None = None
+    validation: bool | None = None  # whether shards have a validation split with anything in it
 
 
 @dataclass(kw_only=True)
@@ -71,6 +72,11 @@ class Context:
             raise error
         log.warning("%s", error)
 
+    def gate_left_out(self, name: str, why: str, bound: str) -> None:
+        """Record that a gate has nothing to measure here: it neither passed nor failed."""
+        self.gate_results.append({"gate": name, "passed": None, "measured": why, "bound": bound})
+        log.warning("gate %s could not be measured: %s", name, why)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -97,10 +103,11 @@ class Stage:
         """Hub data sets that this stage reads, with their revision: the key holds their commits."""
         yield from ()
 
-    def prepare(self) -> None:
+    def prepare(self, name: str) -> None:
         """Construct every Hugging Face config, before the first stage of a run begins.
 
-        What their own checks refuse comes as UserError then, not after hours of earlier stages.
+        What their own checks refuse comes as UserError then, not after hours of earlier stages;
+        `name` is the stage's name in the recipe, for the error to begin with.
         """
 
     def run(self, context: Context) -> dict[str, Any]:

@@ -3,7 +3,9 @@
     key = sha256(kind, resolved stage, seed, world, digests of the parents' artefacts,
                  digests of local inputs, commits of Hub inputs, versions of llmkit and libraries)
 
-The parts are kept beside the key in `stage.json`, so that a key that differs can say why.
+Of the resolved stage two things are left out: `gates`, which decides only whether to go on, and the
+`revision` of a Hub input, which says no more than its commit does. The parts are kept beside the
+key in `stage.json`, so that a key that differs can say why.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from llmkit.recipe import Recipe
 
 ABSENT = "not set"
 MAX_REASONS = 3  # told in one line; the rest is counted
+NOT_IN_KEY = ("gates", "revision")  # fields of a stage
 
 
 def plain(value: Any, inside: bool = False) -> Any:
@@ -112,15 +115,18 @@ def parents_of(recipe: Recipe, name: str) -> list[str]:
     return [stage for stage in recipe.stages if stage in targets]
 
 
-def hub_commits(recipe: Recipe, name: str) -> dict[str, str]:
-    """Commit of each Hub model that the stage refers to, and of each Hub data set it reads."""
+def hub_commits(recipe: Recipe, name: str) -> dict[str, list[str]]:
+    """Commit of each Hub model that the stage refers to, and of each Hub data set it reads.
+
+    A data set that is read at two revisions has both, in the order in which they are read.
+    """
     stage = recipe.stages[name]
     revision = plain(stage).get("revision")
     targets = recipe.references[name].values()
     models = {item for item in targets if isinstance(item, str) and item not in recipe.stages}
-    commits = {model: hub_commit("model", model, revision) for model in sorted(models)}
+    commits = {model: [hub_commit("model", model, revision)] for model in sorted(models)}
     for data_set, wanted in stage.hub_data():
-        commits[data_set] = hub_commit("dataset", data_set, wanted)
+        commits.setdefault(data_set, []).append(hub_commit("dataset", data_set, wanted))
     return commits
 
 
@@ -145,11 +151,26 @@ def hub_commit(repo_type: str, repo_id: str, revision: str | None) -> str:
         ) from error
 
 
+def decisive(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a plain stage without those that cannot change its bytes."""
+    return {key: _unrevised(value) for key, value in stage.items() if key not in NOT_IN_KEY}
+
+
+def _unrevised(value: Any) -> Any:
+    """A plain value without the `revision` of Hub sources inside it."""
+    if isinstance(value, list):
+        return [_unrevised(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    source = "hub" in value
+    return {key: _unrevised(item) for key, item in value.items() if key != "revision" or not source}
+
+
 def settings(recipe: Recipe, name: str) -> dict[str, Any]:
     """The parts of a key that the recipe alone decides."""
     return {
         "kind": recipe.kinds[name],
-        "stage": plain(recipe.stages[name]),
+        "stage": decisive(plain(recipe.stages[name])),
         "seed": recipe.seed,
         "world": plain(recipe.world),
     }
@@ -206,7 +227,7 @@ def reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     found += changes({"world": old.get("world")}, {"world": new.get("world")})
     found += [f"{name} was made again" for name in differing(old, new, "parents")]
     found += [f"{name} was changed" for name in differing(old, new, "files")]
-    found += [f"{name} has a new commit on the Hub" for name in differing(old, new, "hub")]
+    found += [f"{name} is another commit on the Hub" for name in differing(old, new, "hub")]
     moved = changes(old.get("versions"), new.get("versions"))
     if moved:
         found.append("versions: " + ", ".join(moved))

@@ -72,10 +72,12 @@ def after_stage(
         chosen = [name for name in rows if "/" not in name][:ROWS]
         more = f"and {len(rows) - len(chosen)} more figures in {folder / RECORD}"
         rows = {name: rows[name] for name in chosen} | {"...": more}
-    failed = [str(gate["gate"]) for gate in gates if not gate["passed"]]
+    failed = [str(gate["gate"]) for gate in gates if gate["passed"] is False]
+    unmeasured = [str(gate["gate"]) for gate in gates if gate["passed"] is None]
     if gates:
-        passed = f"{len(gates) - len(failed)} of {len(gates)} passed"
-        rows["gates"] = passed + (f"; NOT: {', '.join(failed)}" if failed else "")
+        passed = f"{len(gates) - len(failed) - len(unmeasured)} of {len(gates)} passed"
+        passed += f"; NOT: {', '.join(failed)}" if failed else ""
+        rows["gates"] = passed + (f"; not measured: {', '.join(unmeasured)}" if unmeasured else "")
     rows["time"] = seconds(took)
     width = max(map(len, rows))
     return "\n".join(f"      {name.ljust(width)}  {value}" for name, value in rows.items())

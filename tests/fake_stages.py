@@ -35,7 +35,7 @@ class Words(Stage):
         if self.source is not None:
             yield Path(self.source)
 
-    def prepare(self) -> None:
+    def prepare(self, name: str) -> None:
         if self.count < 0:
             raise ValueError("count must not be negative")
 
@@ -50,7 +50,8 @@ class Words(Stage):
                 file.write(f"{number}\n")
             interrupt(context.name, number)
         (context.out / "words.txt").write_text(lines.read_text())
-        context.gate("counted", True, self.count, "at least 0", "")
+        passed = os.environ.get("GATE") != "fails"
+        context.gate("counted", passed, self.count, "at least 0", "count again")
         return {"words": self.count, "loss": 1.23456}
 
 

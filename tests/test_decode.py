@@ -109,3 +109,26 @@ def test_long_texts_are_scored_once_with_half_a_context(model: Any) -> None:
         with torch.no_grad():
             expected -= float(model(torch.tensor([window])).logits[0, -1].log_softmax(-1)[ids[t]])
     assert nats(model, [(ids, [1] * len(ids))]) == pytest.approx([expected], rel=1e-5)
+
+
+def test_a_batch_that_ends_unevenly_warns_of_nothing(
+    model: Any, tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The mask is all ones, transformers drops it, and one row is filled up with padding."""
+    from transformers.utils import logging as logging_of_transformers
+
+    logging_of_transformers.warning_once.cache_clear()
+    asked = [prompts(tokenizer)[0], prompts(tokenizer)[2] * 2]
+    asked = [row[: min(map(len, asked))] for row in asked]
+    free = [by_hand(model, prompt, 8, [])[0] for prompt in asked]
+    stop = next(token for token in free[0] if token not in free[1])
+    settings = {"max_new_tokens": 8, "eos_token_id": stop}
+    logger = logging_of_transformers.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        found = complete(model, tokenizer, asked, settings)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert [ended for _, ended in found] == [True, False]
+    assert caplog.text == ""
+    assert model.config.pad_token_id == tokenizer.pad_token_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ PACKAGE = ROOT / "llmkit"
 FLOORS = (
     ("errors", "schema", "stage", "fields", "wording", "build", "yaml12", "run_dir", "progress"),
     ("data", "kernels", "metrics", "device", "tables"),
-    ("tasks", "decode", "model", "patch", "patches", "report"),
+    ("tasks", "generation", "decode", "model", "patch", "patches", "report"),
     ("trainers", "web"),
     ("stages",),
     ("overrides", "references", "reading", "assembly", "recipe"),
-    ("stage_key", "provenance", "trouble", "results", "ladder", "plan", "chat"),
+    ("stage_key", "provenance", "trouble", "results", "span", "ladder", "plan", "chat"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -135,3 +136,17 @@ def test_no_logic_in_init_files() -> None:
             assert isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign | ast.AnnAssign), file
             if isinstance(node, ast.Assign):
                 assert not isinstance(node.value, ast.Call), file
+
+
+def test_gates_have_names_of_one_style() -> None:
+    calls = [
+        node
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("gate", "gate_left_out")
+    ]
+    named = [call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)]
+    assert len(named) > 10
+    assert [name for name in named if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []

@@ -17,7 +17,7 @@ import pytest
 from fake_stages import climb
 
 from llmkit import ladder
-from llmkit.errors import UserError
+from llmkit.errors import GateError, Stopped, UserError
 from llmkit.ladder import run
 from llmkit.recipe import Recipe
 
@@ -186,6 +186,44 @@ def test_unfinished_work_of_other_settings_is_thrown_away(tmp_path: Path) -> Non
     assert tries == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_forced_stage_that_was_stopped_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    again: bool,
+) -> None:
+    climb(tmp_path)
+    monkeypatch.setenv("INTERRUPT", "words:1:ctrl_c")
+    with pytest.raises(Stopped):
+        climb(tmp_path, force=True)
+    monkeypatch.delenv("INTERRUPT")
+    capsys.readouterr()
+    assert climb(tmp_path, force=again) == (["words", "shout"] if again else ["words"])
+    assert "[1/2] words: goes on where it stopped" in capsys.readouterr().out
+    tries = (tmp_path / "tiny/words/logs/tries.txt").read_text().split()
+    assert tries == ["0", "1", "2"]  # no line was made twice
+    assert climb(tmp_path) == []
+
+
+def test_gate_that_fails_at_the_end_costs_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATE", "fails")
+    with pytest.raises(GateError, match="gate counted"):
+        climb(tmp_path)
+    assert climb(tmp_path, words={"gates": "warn"}) == ["words", "shout"]
+    assert "[1/2] words: goes on where it stopped\n" in capsys.readouterr().out
+    tries = (tmp_path / "tiny/words/logs/tries.txt").read_text().split()
+    assert tries == ["0", "1", "2"]
+    assert climb(tmp_path, words={"gates": "warn"}) == []
+    # What a warning let through is not passed over in silence when the recipe says stop again.
+    with pytest.raises(GateError, match="words was finished under `gates: warn`"):
+        climb(tmp_path)
+    with pytest.raises(GateError, match="words was finished under `gates: warn`"):
+        climb(tmp_path, only="shout", force=True)
+
+
 def test_failed_stage_leaves_the_finished_ones_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +267,7 @@ def test_configs_of_all_stages_are_built_before_the_first_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared: list[str] = []
-    monkeypatch.setattr(fake_stages.Upper, "prepare", lambda self: prepared.append("shout"))
+    monkeypatch.setattr(fake_stages.Upper, "prepare", lambda self, name: prepared.append(name))
     with pytest.raises(UserError, match="words: count must not be negative"):
         climb(tmp_path, words={"count": -1})
     climb(tmp_path)
@@ -254,3 +292,4 @@ def test_second_run_imports_no_torch(tmp_path: Path) -> None:
 def test_remedies_can_be_pasted(tmp_path: Path) -> None:
     said = ladder.spoken("my recipe.yaml", {"sft.lr": 0.1}, "smoke", tmp_path)
     assert said == f"'my recipe.yaml' sft.lr=0.1 --profile smoke --output-dir {tmp_path}"
+    assert ladder.spoken("small", "seed=1", None, None) == "small seed=1"

@@ -74,7 +74,8 @@ def test_overrides_profiles_and_variables_in_this_order(tmp_path: Path) -> None:
     assert steps([], "smoke") == 2
     assert steps(["pretrain.args.max_steps=9"], "smoke") == 9
     assert steps({"pretrain.args.max_steps": 4}) == 4
-    assert load(tmp_path, GOOD, ["seed=8"]).seed == 8
+    assert load(tmp_path, GOOD, ["seed=8"]).seed == load(tmp_path, GOOD, "seed=8").seed == 8
+    assert load(tmp_path, GOOD, None).seed == 3
 
 
 CASES = [
@@ -105,6 +106,13 @@ CASES = [
     ("n_head: 2", "n_head: 2, vocab_size: 100", "r.yaml:12: pretrain.config.vocab_size"),
     ("args: {max_steps: 5}", "args: {max_length: 128}", "r.yaml:17: sft.args.max_length"),
     ("vocab_size: 512", "vocab_size: 100", "r.yaml:9: tokenizer.vocab_size"),
+    ("context_length: 64", "context_length: 64, validation_fraction: 0", "r.yaml:11: pretrain.shards: tokenize holds out no document"),
+    ("tinyworld_cloze]", "bits_per_byte], shards: tokenize, generation: {max_new_tokens: 0}", "r.yaml:18: evaluate.generation.max_new_tokens: 0 is not positive"),
+    ("context_length: 64", "context_length: 8", "r.yaml:18: evaluate.tasks[0]: 8 new tokens leave no room for a prompt in pretrain's 8"),
+    ("args: {max_steps: 5}", "patches: [gelo]", "r.yaml:17: sft.patches: no patch is called 'gelo'; did you mean gelu?"),
+    ("args: {max_steps: 5}", "optimizer: {muon: {learning_rate: -1}}", "r.yaml:17: sft.optimizer.muon: learning_rate: -1 is negative"),
+    ("args: {max_steps: 5}", "args: {save_only_model: true}", "r.yaml:17: sft.args.save_only_model: has no place here; a stopped training"),
+    ("[{tinyworld: conversations}]", "[{path: x.jsonl, split: test}]", "r.yaml:16: sft.dataset[0]: split: a path has no 'test'"),
 ]  # fmt: skip
 
 
@@ -157,6 +165,12 @@ def test_what_is_no_recipe_says_so(tmp_path: Path, text: str) -> None:
 def test_wrong_overrides_are_told_as_the_command_lines(tmp_path: Path, override: str) -> None:
     (problem,) = problems(tmp_path, GOOD, [override])
     assert problem.startswith("command line: ")
+
+
+@pytest.mark.parametrize("overrides", [{3: 1}, {None: 1}, {("seed",): 1}, [3], [None]])
+def test_overrides_of_no_known_form_are_told(tmp_path: Path, overrides: object) -> None:
+    (problem,) = problems(tmp_path, GOOD, overrides)
+    assert problem.startswith("command line: ") and "an override" in problem
 
 
 def test_an_unknown_profile(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_contents_of_input_files_are_part_of_the_key(
     assert climb(tmp_path, words=words) == ["words"]
     assert f"words: {source} was changed\n" in capsys.readouterr().out
     source.unlink()
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="no such file"):
         climb(tmp_path, words=words)
 
 
@@ -101,7 +101,32 @@ def test_hub_inputs_are_known_by_their_commit(
     assert set(asked) == {("dataset", "org/texts", "v1")}
     commit = "2" * 40
     assert climb(tmp_path) == ["words"]
-    assert "words: org/texts has a new commit on the Hub\n" in capsys.readouterr().out
+    assert "words: org/texts is another commit on the Hub\n" in capsys.readouterr().out
+
+
+def test_data_set_at_two_revisions_has_both_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_key, "hub_commit", lambda kind, name, revision: f"of {revision}")
+    read = [("org/texts", "v1"), ("org/texts", "v2")]
+    monkeypatch.setattr(fake_stages.Words, "hub_data", lambda self: read)
+    found = stage_key.hub_commits(fake_stages.recipe(tmp_path), "words")
+    assert found == {"org/texts": ["of v1", "of v2"]}
+
+
+def test_what_cannot_change_the_bytes_is_not_in_the_key() -> None:
+    from llmkit.data.conversations import HubConversations
+    from llmkit.stages.sft import SFT
+
+    def key(**changes: object) -> dict:
+        source = HubConversations(hub="a/b", revision=changes.pop("nested", None))
+        given = {"model": "a/b", "dataset": (source,), **changes}
+        return stage_key.decisive(stage_key.plain(SFT(**given)))
+
+    assert key() == key(gates="warn") == key(revision="v1") == key(nested="v2")
+    assert key() != key(max_bad_rows=1)
+    lora = key(peft={"revision": "v1"})  # peft's own argument of that name
+    assert lora["peft"] == {"revision": "v1"}
 
 
 def test_unknown_hub_model_is_one_clear_error() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmkit.tables import figure, seconds
+from llmkit.tables import after_stage, figure, seconds
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,11 @@ def test_figures(value: Any, expected: str) -> None:
 )
 def test_seconds(value: float, expected: str) -> None:
     assert seconds(value) == expected
+
+
+def test_a_gate_that_was_not_measured_neither_passed_nor_failed() -> None:
+    gates = [{"gate": name, "passed": passed} for name, passed in (("a", True), ("b", None))]
+    said = after_stage({}, gates, 1.0, Path("runs/x"))
+    assert "gates  1 of 2 passed; not measured: b" in said
+    said = after_stage({}, [*gates, {"gate": "c", "passed": False}], 1.0, Path("runs/x"))
+    assert "gates  1 of 3 passed; NOT: c; not measured: b" in said

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -100,6 +100,14 @@ def with_specials(tokenizer: Tokenizer, chat_template: str | None) -> PreTrained
     )
     fast.chat_template = chat_template
     return fast
+
+
+def num_ids(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The rows that an embedding needs for this tokenizer: its largest id, and one.
+
+    `len(tokenizer)` counts tokens, which is less where some ids are not taken.
+    """
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def plain_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:

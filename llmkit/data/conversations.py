@@ -96,7 +96,8 @@ class ConversationSource:
 class PathConversations(ConversationSource):
     """`{path: FILE-OR-FOLDER}`: JSON Lines (.gz, .zst) or Parquet; of a folder, all such files.
 
-    `split` takes a part of all rows, as `datasets` writes it: `[:90%]`, `[90%:]`, `[100:200]`.
+    `split` takes a part of all rows, as `datasets` writes it: `[:90%]`, `[90%:]`, `[100:200]`. All
+    rows are `train`, and no other word is known here.
     `language` chooses among OpenAssistant's trees.
     """
 
@@ -106,8 +107,11 @@ class PathConversations(ConversationSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not SLICE.fullmatch(self.split):
+        match = SLICE.fullmatch(self.split)
+        if match is None:
             raise ValueError(f"split: {self.split!r} is not of the form [:90%] or [100:200]")
+        if match[1] not in ("", "train"):
+            raise ValueError(f"split: a path has no {match[1]!r}; take a part of it: [90%:], say")
 
     @property
     def label(self) -> str:

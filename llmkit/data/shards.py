@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from llmkit.data.permutation import Permutation
-from llmkit.data.shard_files import read_index, shards_of
+from llmkit.data.shard_files import memmapped, read_index, shards_of
 from llmkit.errors import InputError
 
 IGNORED = -100  # the label that PyTorch's cross-entropy leaves out
@@ -49,8 +49,8 @@ class TokenStream:
         self._shards = shards_of(index, split)
         self._maps: list[NDArray[Any]] = [
             # As a plain array: slicing one is several times quicker than slicing a memmap.
-            np.asarray(np.memmap(self.folder / s.file, dtype=index["dtype"], mode="r"))
-            for s in self._shards
+            np.asarray(memmapped(self.folder, shard, index))
+            for shard in self._shards
         ]
         self._ends = np.cumsum([len(shard) for shard in self._maps], dtype=np.int64)
 
@@ -119,6 +119,8 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
         if self.windows_per_epoch == 0:
             what = f"{split} has {self.stream.tokens:,} tokens, fewer than one window"
             remedy = f"use more documents or a context_length below {context_length}"
+            if self.in_order:
+                remedy = "set validation_fraction of the tokenize stage above 0"
             raise InputError(str(folder), what, remedy)
         self.num_samples = self.windows_per_epoch if num_samples is None else num_samples
         self._orders: dict[int, Permutation] = {}

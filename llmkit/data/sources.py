@@ -48,6 +48,10 @@ class Source:
         """The local files that are read."""
         yield from ()
 
+    def hub_data(self) -> Iterator[tuple[str, str | None]]:
+        """The Hub data set that is read, with its revision."""
+        yield from ()
+
     def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
@@ -150,6 +154,9 @@ class HubSource(Source):
     @property
     def label(self) -> str:
         return f"hub:{self.hub}" + (f"/{self.name}" if self.name else "")
+
+    def hub_data(self) -> Iterator[tuple[str, str | None]]:
+        yield self.hub, self.revision
 
     def _documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows

@@ -62,6 +62,10 @@ class Curate(Stage):
         for source in self.sources:
             yield from source.files()
 
+    def hub_data(self) -> Iterator[tuple[str, str | None]]:
+        for source in self.sources:
+            yield from source.hub_data()
+
     def run(self, context: Context) -> dict[str, Any]:
         bad_rows = BadRows(self.max_bad_rows)
         labels = [source.label for source in self.sources]
@@ -69,9 +73,10 @@ class Curate(Stage):
         blocks.resume()
         done = blocks.consumed
         documents = islice(self._documents(context, bad_rows), self.limit)
-        for _ in track(islice(documents, done), "curate, up to where it was", done, "documents"):
+        label = f"{context.name}, up to where it was"
+        for _ in track(islice(documents, done), label, done, "documents"):
             pass  # read again, so that bad rows are counted again; the steps do not see them
-        with Progress("curate", self._size(), "documents") as progress:
+        with Progress(context.name, self._size(), "documents") as progress:
             progress.start_at(done)
             for source, document in documents:
                 blocks.feed(document, source)

@@ -7,12 +7,14 @@ Student's where they are not. A task that shows texts gives bits per byte and na
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import InputError, Problem
+from llmkit.generation import generation_problems, without_room
 from llmkit.schema import Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
 from llmkit.tasks.task import Completion, Example, LikelihoodTask, Measured, Task
@@ -66,7 +68,38 @@ class Evaluate(Stage):
             if name in names[:index]:
                 yield Problem(("tasks", index), f"{name} stands there twice", "keep one")
         if self.batch_size < 1:
-            yield Problem(("batch_size",), f"{self.batch_size} is not positive", "")
+            yield Problem(("batch_size",), f"{self.batch_size} is not positive")
+        if self.samples < 0:
+            yield Problem(("samples",), f"{self.samples} is negative", "0 keeps none")
+        yield from generation_problems(self.generation)
+        for index, task in enumerate(self.tasks):
+            yield from self._room_problems(index, task, upstream)
+            if isinstance(task, LikelihoodTask) and task.reads_shards:
+                yield from self._shards_problems(index, task, upstream)
+
+    def _room_problems(
+        self, index: int, task: Measured, upstream: Mapping[str, Facts]
+    ) -> Iterator[Problem]:
+        """Where the context of a model that takes the task is known to hold no prompt of it."""
+        if not isinstance(task, Task):
+            return
+        given = "max_new_tokens" in self.generation
+        tokens = (self.generation.get("max_new_tokens") if given else task.max_new_tokens) or 0
+        path = ("generation", "max_new_tokens") if given else ("tasks", index)
+        for model in self.models if task.models is None else task.models:
+            what = without_room(model, tokens, upstream.get(model, Facts()).context_length)
+            if what:
+                yield Problem(path, what, "set generation.max_new_tokens lower")
+
+    def _shards_problems(
+        self, index: int, task: Measured, upstream: Mapping[str, Facts]
+    ) -> Iterator[Problem]:
+        if self.shards is None:
+            what, remedy = "there are no shards to read", "name the tokenize stage with `shards:`"
+            yield Problem(("tasks", index), f"{name_of(task)}: {what}", remedy)
+        elif upstream.get(self.shards, Facts()).validation is False:
+            what = f"{name_of(task)}: {self.shards} holds out no document"
+            yield Problem(("tasks", index), what, "set its validation_fraction above 0")
 
     def files(self) -> Iterator[Path]:
         for task in self.tasks:
@@ -82,12 +115,13 @@ class Evaluate(Stage):
 
         tune_allocator()
         metrics: dict[str, Figures] = {}
-        samples: Rows = []
+        rows: Rows = []
         for name in self.models:
-            metrics[name], kept = self._measure(context, name)
-            samples += kept
+            metrics[name], scored = self._measure(context, name)
+            rows += scored
+            write_rows(context.logs / "scores.jsonl", rows)
         write_json(context.out / "metrics.json", metrics)
-        write_rows(context.out / "samples.jsonl", samples)
+        write_rows(context.out / "samples.jsonl", first_of_each(rows, self.samples))
         return {
             f"{model}/{metric}": figure["value"]
             for model, figures in metrics.items()
@@ -95,14 +129,17 @@ class Evaluate(Stage):
         }
 
     def _measure(self, context: Context, name: str) -> tuple[Figures, Rows]:
-        """All the tasks of one model; it is loaded once and let go before the next comes."""
+        """The figures of all the tasks of one model, and a row for each example that it answered.
+
+        The model is loaded once, and let go before the next comes.
+        """
         from llmkit.model import load_for_inference, load_tokenizer
 
         source = context.inputs[name]
         tokenizer = load_tokenizer(source, self.revision)
         model = load_for_inference(source, self.revision)
         figures: Figures = {}
-        samples: Rows = []
+        scored: Rows = []
         for task in self.tasks:
             if task.models is not None and name not in task.models:
                 continue
@@ -113,11 +150,9 @@ class Evaluate(Stage):
             else:
                 rows = self._ask(context, task, model, tokenizer, label)
                 found = {key: interval(label, values) for key, values in columns(rows).items()}
-                samples += [{"model": name, "task": name_of(task), **row} for row in rows][
-                    : self.samples
-                ]
+                scored += [{"model": name, "task": name_of(task), **row} for row in rows]
             figures |= {f"{name_of(task)}/{metric}": value for metric, value in found.items()}
-        return figures, samples
+        return figures, scored
 
     def _ask(
         self,
@@ -174,6 +209,17 @@ def prompts(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> 
         prompt_ids(tokenizer, e.prompt) if isinstance(e.prompt, str) else next(encoded)[0]
         for e in examples
     ]
+
+
+def first_of_each(rows: Rows, count: int) -> Rows:
+    """The first `count` rows of every model and task."""
+    seen: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for row in rows:
+        seen[row["model"], row["task"]] += 1
+        if seen[row["model"], row["task"]] <= count:
+            kept.append(row)
+    return kept
 
 
 def columns(rows: Rows) -> dict[str, list[float]]:

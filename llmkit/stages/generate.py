@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import InputError, Problem
+from llmkit.generation import generation_problems, without_room
 from llmkit.schema import Passes, Refers
 from llmkit.stage import Context, Facts, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+NEW_TOKENS = 128  # where `generation` does not say
 Prompt = str | list[dict[str, str]]  # a text to continue, or messages to answer
 
 
@@ -51,9 +53,19 @@ class Generate(Stage):
         if self.num_samples > 1 and not self.generation.get("do_sample"):
             remedy = "set generation.do_sample: true"
             yield Problem(("num_samples",), "greedy completions would all be the same", remedy)
+        if self.batch_size < 1:
+            yield Problem(("batch_size",), f"{self.batch_size} is not positive")
+        yield from generation_problems(self.generation)
+        context = upstream.get(self.model, Facts()).context_length
+        if what := without_room(self.model, self._generation()["max_new_tokens"] or 0, context):
+            key = ("max_new_tokens",) if "max_new_tokens" in self.generation else ()
+            yield Problem(("generation", *key), what, "set generation.max_new_tokens lower")
         if self.chat and upstream.get(self.model, Facts()).chat_template is False:
             remedy = "take a chat model, or leave chat out"
             yield Problem(("chat",), f"the tokenizer of {self.model} has no template", remedy)
+
+    def _generation(self) -> dict[str, Any]:
+        return {"max_new_tokens": NEW_TOKENS} | self.generation
 
     def files(self) -> Iterator[Path]:
         if isinstance(self.prompts, str):
@@ -72,9 +84,8 @@ class Generate(Stage):
         chat = self.chat if self.chat is not None else is_chat_model(model, tokenizer)
         asked = [as_chat(prompt) if chat else prompt for prompt in self._prompts()]
         ids = [encoded(tokenizer, prompt) for prompt in asked for _ in range(self.num_samples)]
-        generation = {"max_new_tokens": 128} | self.generation
         size, seed = self.batch_size, context.seed
-        found = complete(model, tokenizer, ids, generation, size, seed, context.name)
+        found = complete(model, tokenizer, ids, self._generation(), size, seed, context.name)
         ended_in_all = 0
         with (context.out / "completions.jsonl").open("w", encoding="utf-8") as file:
             for number, (tokens, ended) in enumerate(found):

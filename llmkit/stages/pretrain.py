@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import Problem, UserError
-from llmkit.patch import check_names
 from llmkit.schema import Passes, Refers
 from llmkit.stage import Context, Facts, Stage
-from llmkit.trainers.settings import Optimizer, Patches
+from llmkit.trainers.settings import NOTHING, Optimizer, Patches, trainer_problems
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
     from llmkit.trainers.pretraining import Pretrainer
 
 POSITIONS = ("n_positions", "max_position_embeddings")  # GPT-2's name and everybody else's
+REFUSED = {
+    "train_sampling_strategy": "the windows of the shards come in an order of their own",
+    "dataloader_drop_last": "the windows fill every batch; " + NOTHING,
+}
 WIDTHS = (("n_embd", 768, "n_head", 12), ("hidden_size", None, "num_attention_heads", None))
 
 
@@ -70,12 +73,13 @@ class Pretrain(Stage):
         tokenizer, shards = self._upstream(upstream)
         yield from self._vocabulary_problems(tokenizer, shards)
         yield from self._shape_problems(shards)
+        yield from trainer_problems(
+            self.args, REFUSED, self.patches, self.optimizer, self.tokens_per_step
+        )
         yield from self._step_problems(shards)
-        if self.patches not in ("auto", "none"):
-            try:
-                check_names(self.patches)
-            except UserError as error:
-                yield Problem(("patches",), error.what, error.remedy)
+        if shards.validation is False:
+            what = f"{self.shards} holds out no document, and there must be some to validate on"
+            yield Problem(("shards",), what, "set its validation_fraction above 0")
 
     def _upstream(self, upstream: Mapping[str, Facts]) -> tuple[Facts, Facts]:
         return (
@@ -123,18 +127,10 @@ class Pretrain(Stage):
                 )
 
     def _step_problems(self, shards: Facts) -> Iterator[Problem]:
-        if self.optimizer != "adamw" and "optim" in self.args:
-            yield Problem(
-                ("args", "optim"), "stands against `optimizer: muon`", "keep one of the two"
-            )
-        if self.tokens_per_step is None:
-            return
-        if "gradient_accumulation_steps" in self.args:
-            yield Problem(
-                ("tokens_per_step",), "sets gradient_accumulation_steps", "keep one of the two"
-            )
         batch = self.args.get("per_device_train_batch_size", 8)
-        if shards.context_length and self.tokens_per_step % (batch * shards.context_length):
+        if self.tokens_per_step is None or batch < 1 or not shards.context_length:
+            return
+        if self.tokens_per_step % (batch * shards.context_length):
             yield Problem(
                 ("tokens_per_step",),
                 f"{self.tokens_per_step:,} is no multiple of {batch} rows x "
@@ -142,10 +138,10 @@ class Pretrain(Stage):
                 "change it or args.per_device_train_batch_size",
             )
 
-    def prepare(self) -> None:
+    def prepare(self, name: str) -> None:
         """Construct both Hugging Face configs, as the runner asks before the first stage."""
-        self._model_config({}, None)
-        self._arguments(self.args, Path("."), 0)
+        self._model_config({}, None, name)
+        self._arguments(self.args, Path("."), 0, name)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Train, and write `model.safetensors`, configuration and tokenizer to `context.out`."""
@@ -180,7 +176,7 @@ class Pretrain(Stage):
         length = read_index(shards)["context_length"]
         windows = TokenWindows(shards, "train", length, context.seed)
         args, samples = self._schedule(context, windows)
-        config = self._model_config(from_tokenizer(tokenizer), length)
+        config = self._model_config(from_tokenizer(tokenizer), length, context.name)
         set_seed(context.seed)
         return Pretrainer(
             model=AutoModelForCausalLM.from_config(config),
@@ -192,14 +188,16 @@ class Pretrain(Stage):
             processing_class=tokenizer,
         )
 
-    def _arguments(self, args: Mapping[str, Any], out: Path, seed: int) -> TrainingArguments:
+    def _arguments(
+        self, args: Mapping[str, Any], out: Path, seed: int, name: str
+    ) -> TrainingArguments:
         from transformers import TrainingArguments
 
         from llmkit.trainers.arguments import training_arguments
 
         # The windows hold what the model takes, and nothing else.
         own = {"remove_unused_columns": False}
-        return training_arguments(TrainingArguments, own | dict(args), out, seed, "pretrain.args")
+        return training_arguments(TrainingArguments, own | dict(args), out, seed, f"{name}.args")
 
     def _schedule(self, context: Context, windows: TokenWindows) -> tuple[TrainingArguments, int]:
         """The arguments with `max_steps` worked out, and the number of windows it takes.
@@ -210,7 +208,7 @@ class Pretrain(Stage):
         from llmkit.trainers.arguments import accumulation_steps
 
         given = dict(self.args)
-        probe = self._arguments(given, context.out, context.seed)
+        probe = self._arguments(given, context.out, context.seed, context.name)
         batch, ranks = probe.per_device_train_batch_size, probe.world_size
         if self.tokens_per_step is not None:
             given["gradient_accumulation_steps"] = accumulation_steps(
@@ -225,9 +223,11 @@ class Pretrain(Stage):
         if steps <= 0:
             steps = math.ceil(given.get("num_train_epochs", 1) * len(windows) / rows)
         given["max_steps"] = steps
-        return self._arguments(given, context.out, context.seed), steps * rows
+        return self._arguments(given, context.out, context.seed, context.name), steps * rows
 
-    def _model_config(self, known: Mapping[str, Any], length: int | None) -> PreTrainedConfig:
+    def _model_config(
+        self, known: Mapping[str, Any], length: int | None, name: str
+    ) -> PreTrainedConfig:
         """The model's configuration: the recipe's keys over what tokenizer and shards say.
 
         Raises:
@@ -243,7 +243,7 @@ class Pretrain(Stage):
             return AutoConfig.for_model(keys.pop("model_type"), **keys)
         except (ValueError, TypeError, StrictDataclassError) as error:
             what = " ".join(str(error).split())
-            raise UserError("pretrain.config", what, "change these keys") from error
+            raise UserError(f"{name}.config", what, "change these keys") from error
 
 
 def from_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -251,8 +251,10 @@ def from_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
     GPT-2's own defaults (50,256) would lie outside a small vocabulary.
     """
+    from llmkit.data.bpe import num_ids
+
     return {
-        "vocab_size": len(tokenizer),
+        "vocab_size": num_ids(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from llmkit.errors import Problem, UserError
 from llmkit.schema import Keyed, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
-from llmkit.trainers.settings import Optimizer, Patches
+from llmkit.trainers.settings import Optimizer, Patches, trainer_problems
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -27,22 +27,33 @@ if TYPE_CHECKING:
 # Arguments of SFTConfig that say again, or against, what this stage does.
 DATA = "llmkit prepares the rows itself: the loss is on the assistant's words, by the chat template"
 TOKENS = "the tokenizer of the model says it"
+PADDING = "rows are padded to the longest of their batch"
+MEASURE = "add an `evaluate` stage with the task conversation_loss"
 REFUSED = {
     "dataset_kwargs": DATA,
     "dataset_text_field": DATA,
     "dataset_num_proc": DATA,
     "assistant_only_loss": DATA,
     "completion_only_loss": DATA,
-    "packing": "rows are padded to the longest of their batch; see train_sampling_strategy",
-    "padding_free": "rows are padded to the longest of their batch",
-    "eval_packing": "rows are padded to the longest of their batch",
-    "eval_strategy": "add an `evaluate` stage with the task conversation_loss",
+    "shuffle_dataset": "the rows are shuffled anew each epoch; see train_sampling_strategy",
+    "packing": PADDING + "; see train_sampling_strategy",
+    "packing_strategy": PADDING,
+    "padding_free": PADDING,
+    "eval_packing": PADDING,
+    "eval_strategy": MEASURE,
+    "eval_steps": MEASURE,
+    "eval_delay": MEASURE,
+    "eval_on_start": MEASURE,
+    "per_device_eval_batch_size": MEASURE,
+    "load_best_model_at_end": MEASURE,
+    "metric_for_best_model": MEASURE,
+    "greater_is_better": MEASURE,
+    "trust_remote_code": "llmkit loads the model itself, and runs no code that comes with it",
     "chat_template_path": TOKENS,
     "eos_token": TOKENS,
     "pad_token": TOKENS,
 }
-SAMPLE = 16  # conversations on which template and stopping are tried
-MUST_STOP = 0.5  # of the sampled answers; a model that has learnt the format stops nearly always
+SAMPLE = 16  # conversations on which the template is tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +106,19 @@ class SFT(Stage):
         if len({source.weight is None for source in self.dataset}) > 1:
             remedy = "give every source a weight, or none"
             yield Problem(("dataset",), "some sources have a weight and some have none", remedy)
-        for key in self.args:
-            if key in REFUSED and not (key == "assistant_only_loss" and self.args[key]):
-                yield Problem(("args", key), "has no place here", REFUSED[key])
+        # That the loss is on the assistant's words alone may be said: it is so anyway.
+        args = {k: v for k, v in self.args.items() if (k, v) != ("assistant_only_loss", True)}
+        yield from trainer_problems(
+            args, REFUSED, self.patches, self.optimizer, self.tokens_per_step
+        )
+        length = self.args.get("max_length")
+        if length is not None and length < 1:
+            yield Problem(("args", "max_length"), f"{length} is not positive")
+        if self.max_bad_rows < 0:
+            yield Problem(("max_bad_rows",), f"{self.max_bad_rows} is negative")
         if "fused_head_loss" in self.patches:
             remedy = "leave it out: TRL's trainer has its own"
             yield Problem(("patches",), "fused_head_loss does not go with TRL", remedy)
-        if self.optimizer != "adamw" and "optim" in self.args:
-            what = "stands against `optimizer: muon`"
-            yield Problem(("args", "optim"), what, "keep one of the two")
-        if self.tokens_per_step is not None and "gradient_accumulation_steps" in self.args:
-            what = "sets gradient_accumulation_steps"
-            yield Problem(("tokens_per_step",), what, "keep one of the two")
 
     def files(self) -> Iterator[Path]:
         for source in self.dataset:
@@ -116,40 +128,40 @@ class SFT(Stage):
         for source in self.dataset:
             yield from source.hub_data()
 
-    def prepare(self) -> None:
+    def prepare(self, name: str) -> None:
         """Construct the Hugging Face configs, as the runner asks before the first stage."""
-        self._arguments(Path("."), 0, {})
-        self._peft_config()
+        self._arguments(Path("."), 0, {}, name)
+        self._peft_config(name)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Train, and write model, tokenizer and generation_config.json to `context.out`."""
         from llmkit.device import tune_allocator
         from llmkit.model import context_length, load_model, load_tokenizer
+        from llmkit.trainers import tuning
         from llmkit.trainers.session import train
-        from llmkit.trainers.tuning import Tuner, gate_rows, tokenized, training_template
 
         tune_allocator()
         source = context.inputs[self.model]
         tokenizer = load_tokenizer(source, self.revision)
         model = load_model(source, self.revision)
-        template = training_template(tokenizer)
+        template = tuning.training_template(tokenizer)
         chats, figures = self._conversations(context)
-        length = self._length(context_length(model))
+        length = self._length(context_length(model), context.name)
         keep_end = self.args.get("truncation_mode") == "keep_end"
-        rows = tokenized(tokenizer, template, chats, length, keep_end, context.name)
-        gate_rows(context, tokenizer, template, chats[:SAMPLE], rows, self.max_bad_rows)
-        trainer = Tuner(
+        rows = tuning.tokenized(tokenizer, template, chats, length, keep_end, context.name)
+        tuning.gate_rows(context, tokenizer, template, chats[:SAMPLE], rows, self.max_bad_rows)
+        trainer = tuning.Tuner(
             model=model,
-            args=self._arguments(context.out, context.seed, self._schedule(rows)),
+            args=self._arguments(context.out, context.seed, self._schedule(rows), context.name),
             context=context,
             optimizer=self.optimizer,
             train_dataset=rows.dataset,
             processing_class=tokenizer,
-            peft_config=self._peft_config(model),
+            peft_config=self._peft_config(context.name, model),
         )
         figures |= train(trainer, self._patches(trainer.model))
         tuned = self._save(trainer, tokenizer, template, context.out)
-        figures["ended"] = self._stops(context, tuned, tokenizer, chats)
+        figures["ended"] = tuning.gate_stops(context, tuned, tokenizer, chats, length)
         return figures | {
             "conversations": rows.dataset.num_rows,
             "trained_tokens": rows.trained_tokens,
@@ -165,11 +177,11 @@ class SFT(Stage):
         chats = gathered(self.dataset, context.world, context.inputs, context.seed, bad_rows)
         return chats, {"bad_rows": bad_rows.count}
 
-    def _length(self, context: int) -> int:
+    def _length(self, context: int, name: str) -> int:
         wanted = self.args.get("max_length") or context
         if wanted > context:
             what = f"{wanted} is more than the {context} tokens that the model holds"
-            raise UserError("sft.args.max_length", what, "ask for no more")
+            raise UserError(f"{name}.args.max_length", what, "ask for no more")
         return int(wanted)
 
     def _schedule(self, rows: Rows) -> dict[str, Any]:
@@ -183,17 +195,14 @@ class SFT(Stage):
         at_once = batch * ranks * rows.tokens / rows.dataset.num_rows
         return {"gradient_accumulation_steps": max(1, round(self.tokens_per_step / at_once))}
 
-    def _arguments(self, out: Path, seed: int, own: dict[str, Any]) -> SFTConfig:
+    def _arguments(self, out: Path, seed: int, own: dict[str, Any], name: str) -> SFTConfig:
         from trl import SFTConfig
 
         from llmkit.trainers.arguments import training_arguments
 
         given = {key: value for key, value in self.args.items() if key not in REFUSED}
-        # TRL recomputes activations by default, which models that fit need not pay for.
-        chosen = "gradient_checkpointing" in given
-        defaults: dict[str, Any] = {} if chosen else {"activation_checkpointing": False}
         skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
-        return training_arguments(SFTConfig, defaults | given | own | skip, out, seed, "sft.args")
+        return training_arguments(SFTConfig, given | own | skip, out, seed, f"{name}.args")
 
     def _patches(self, model: PreTrainedModel) -> str | list[str]:
         """TRL's fused head must stay: its loss reads what only that head returns."""
@@ -201,7 +210,7 @@ class SFT(Stage):
 
         return automatic_patches(model, own_loss=False) if self.patches == "auto" else self.patches
 
-    def _peft_config(self, model: PreTrainedModel | None = None) -> Any:
+    def _peft_config(self, name: str, model: PreTrainedModel | None = None) -> Any:
         """The LoraConfig of `peft:`, or None. GPT-2's layers hold their weights transposed."""
         if self.peft is None:
             return None
@@ -215,9 +224,8 @@ class SFT(Stage):
             return LoraConfig(**given)
         except (ValueError, TypeError) as error:
             what = " ".join(str(error).split())
-            raise UserError(
-                "sft.peft", f"LoraConfig refuses it: {what}", "change these keys"
-            ) from error
+            what = f"LoraConfig refuses it: {what}"
+            raise UserError(f"{name}.peft", what, "change these keys") from error
 
     def _save(
         self, trainer: Any, tokenizer: PreTrainedTokenizerFast, template: str, out: Path
@@ -235,34 +243,6 @@ class SFT(Stage):
         trainer.model.generation_config = chat_generation(trainer.model, tokenizer, closing)
         save_model(trainer, out)
         return trainer.model
-
-    def _stops(
-        self,
-        context: Context,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        chats: list[Messages],
-    ) -> float:
-        """The share of a sample's questions whose answers end by themselves, greedily."""
-        from llmkit.decode import complete
-        from llmkit.model import context_length, conversation_ids
-
-        asked = [conversation_ids(tokenizer, chat[:-1], True)[0] for chat in chats[:SAMPLE]]
-        answers = [len(conversation_ids(tokenizer, chat)[0]) for chat in chats[:SAMPLE]]
-        room = context_length(model) - 1
-        prompts = [prompt for prompt in asked if len(prompt) <= room]
-        longest = max((a - len(p) for a, p in zip(answers, asked, strict=True)), default=0)
-        budget = min(2 * longest + 16, *(room + 1 - len(prompt) for prompt in prompts))
-        found = complete(model, tokenizer, prompts, {"max_new_tokens": budget}, seed=context.seed)
-        share = sum(ended for _, ended in found) / max(len(found), 1)
-        context.gate(
-            "generation_stops",
-            share >= MUST_STOP,
-            round(share, 3),
-            f"at least {MUST_STOP} of {len(found)} answers to training questions end by themselves",
-            "train longer, or on shorter answers",
-        )
-        return share
 
 
 def save_adapter(model: Any, folder: Path, base: str) -> None:

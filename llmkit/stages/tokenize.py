@@ -56,6 +56,7 @@ class Tokenize(Stage):
             eos_token=known.eos_token,
             pad_token=known.pad_token,
             chat_template=known.chat_template,
+            validation=self.validation_fraction > 0,
         )
 
     def problems(self, upstream: Mapping[str, Facts]) -> Iterator[Problem]:
@@ -97,6 +98,8 @@ class Tokenize(Stage):
         """The tokenizer, and the number of its ids, holes included."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+        from llmkit.data.bpe import num_ids
+
         tokenizer = AutoTokenizer.from_pretrained(context.inputs[str(self.tokenizer)])
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             remedy = "choose one that comes with a tokenizer.json"
@@ -104,7 +107,7 @@ class Tokenize(Stage):
         if tokenizer.eos_token_id is None:
             remedy = "choose one with an eos_token: it closes every document"
             raise InputError(str(self.tokenizer), "the tokenizer has no end-of-text token", remedy)
-        return tokenizer, max(tokenizer.get_vocab().values()) + 1
+        return tokenizer, num_ids(tokenizer)
 
     def _holdout(self, context: Context, folder: Path) -> Holdout:
         """How the documents are divided; counted once, and remembered over a kill."""
@@ -132,28 +135,33 @@ class Tokenize(Stage):
 
     def _gates(self, context: Context, index: dict[str, Any]) -> None:
         """Judge the files as they lie on the disk, not what was meant to be written."""
-        from llmkit.data.shard_files import audit, damaged_files, shards_of
+        from llmkit.data.shard_files import audit, damaged_files, seen_in_training, shards_of
 
         found, bound = audit(context.out), f"below {index['vocab_size']}"
         in_vocabulary = found.largest_id < index["vocab_size"]
         remedy = "train the tokenizer again"
-        context.gate("ids below the vocabulary", in_vocabulary, found.largest_id, bound, remedy)
+        context.gate("ids_below_vocabulary", in_vocabulary, found.largest_id, bound, remedy)
 
         documents = sum(split["documents"] for split in index["splits"].values())
         closed = found.documents == found.ends_of_text == documents and found.misplaced == 0
         measured = f"{found.ends_of_text} end-of-text tokens, {found.misplaced} misplaced"
         bound = f"{documents} end-of-text tokens, one at each document's end and nowhere else"
         remedy = "use a tokenizer whose eos_token no text can spell"
-        context.gate("document boundaries", closed, measured, bound, remedy)
+        context.gate("document_boundaries", closed, measured, bound, remedy)
 
         damaged = [f for shard in shards_of(index) for f in damaged_files(context.out, shard)]
         bound = "0 files that differ from the SHA-256 of what was written"
-        context.gate("shard digests", not damaged, len(damaged), bound, "check the disk")
+        context.gate("shard_digests", not damaged, len(damaged), bound, "check the disk")
+
+        seen = seen_in_training(context.out)
+        bound = "0 validation documents that are also training documents, token for token"
+        remedy = "use a tokenizer that gives different texts different tokens"
+        context.gate("validation_not_in_training", seen == 0, seen, bound, remedy)
 
         tokens = index["splits"]["train"]["tokens"]
         bound = f"at least {self.context_length}, the context_length"
         remedy = "curate more text, or lower context_length"
-        context.gate("training tokens", tokens >= self.context_length, tokens, bound, remedy)
+        context.gate("training_tokens", tokens >= self.context_length, tokens, bound, remedy)
 
 
 def encode_split(

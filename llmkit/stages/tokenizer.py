@@ -125,12 +125,12 @@ class Tokenizer(Stage):
     def _vocabulary_gates(self, context: Context, saved: Any) -> None:
         remedy = f"set vocab_size to {len(saved)}, lower min_frequency, or add documents"
         reached = len(saved) == self.vocab_size
-        context.gate("vocabulary reached", reached, len(saved), f"{self.vocab_size} ids", remedy)
+        context.gate("vocabulary_reached", reached, len(saved), f"{self.vocab_size} ids", remedy)
 
         ids = saved.convert_tokens_to_ids(list(bpe.SPECIALS))
         due = list(range(len(saved) - len(bpe.SPECIALS), len(saved)))
         remedy = "choose a pattern that does not take a special's spelling for one piece"
-        context.gate("specials after the vocabulary", ids == due, str(ids), str(due), remedy)
+        context.gate("specials_after_vocabulary", ids == due, str(ids), str(due), remedy)
 
     def _text_gates(self, context: Context, encoded: Encoded) -> None:
         """Documents, hard strings and the specials' spellings go through the tokenizer and back."""
@@ -142,14 +142,14 @@ class Tokenizer(Stage):
         changed = [text for batch in batches for text in batch.changed()]
         bound = f"0 of {count} texts changed by encoding and decoding"
         remedy = f"look at {changed[:1]!r:.200}"
-        context.gate("round trip", not changed, len(changed), bound, remedy)
+        context.gate("round_trip", not changed, len(changed), bound, remedy)
 
         first_special = encoded.encoder.get_vocab_size(with_added_tokens=False)
         leaking = [text for batch in batches for text in batch.leaking(first_special)]
         bound = f"0 of {count} texts, the specials' own spellings among them, give a special's id"
         bound += " where special tokens are split (as documents and users' words are encoded)"
         remedy = f"look at {leaking[:1]!r:.200}"
-        context.gate("specials from text", not leaking, len(leaking), bound, remedy)
+        context.gate("specials_from_text", not leaking, len(leaking), bound, remedy)
 
     def _template_gate(self, context: Context, saved: Any) -> None:
         from llmkit.data.tokenizer_quality import template_mask_fault
@@ -159,4 +159,4 @@ class Tokenizer(Stage):
         fault = template_mask_fault(saved)
         bound = "the assistant's words and the end of each of its turns"
         remedy = "put {% generation %} and {% endgeneration %} around them in the template"
-        context.gate("chat template marks", not fault, fault or "just these", bound, remedy)
+        context.gate("chat_template_marks", not fault, fault or "just these", bound, remedy)

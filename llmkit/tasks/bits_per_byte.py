@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmkit.errors import InputError
 from llmkit.tasks.task import LikelihoodTask, Passage
@@ -25,6 +25,8 @@ class BitsPerByteTask(LikelihoodTask):
     A document begins after an end-of-text token, as in training, and closes with one.
     """
 
+    reads_shards: ClassVar[bool] = True
+
     def passages(
         self,
         tokenizer: PreTrainedTokenizerFast,
@@ -32,21 +34,22 @@ class BitsPerByteTask(LikelihoodTask):
         seed: int,
         shards: Path | None,
     ) -> Iterator[Passage]:
+        from llmkit.data.bpe import num_ids
         from llmkit.data.shards import TokenStream
 
         if shards is None:
             remedy = "name the tokenize stage with `shards:`"
             raise InputError("bits_per_byte", "the stage has no shards to read", remedy)
-        stream = TokenStream(shards, "validation")
-        if stream.vocab_size != len(tokenizer) or stream.eos != tokenizer.eos_token_id:
+        stream, known = TokenStream(shards, "validation"), num_ids(tokenizer)
+        if stream.vocab_size != known or stream.eos != tokenizer.eos_token_id:
             raise InputError(
                 "bits_per_byte",
-                f"the shards were made with a tokenizer of {stream.vocab_size:,} tokens, and this "
-                f"model's has {len(tokenizer):,}",
+                f"the shards were made with a tokenizer of {stream.vocab_size:,} ids, and this "
+                f"model's has {known:,}",
                 "give the task `models:` with the models of this run alone",
             )
         for document in islice(stream.iter_documents(), self.limit or 1000):
-            ids = document.tolist()
-            num_bytes = len(tokenizer.decode(ids[:-1], skip_special_tokens=False).encode())
+            said = document.tolist()
+            num_bytes = len(tokenizer.decode(said[:-1], skip_special_tokens=False).encode())
             if num_bytes:
-                yield Passage([stream.eos, *ids], [0] + [1] * len(ids), num_bytes)
+                yield Passage([stream.eos, *said], [0] + [1] * len(said), num_bytes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from llmkit.schema import Keyed
+from llmkit.tasks.held_out import HeldOut
 from llmkit.tasks.task import LikelihoodTask, Passage
 
 if TYPE_CHECKING:
@@ -15,18 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConversationLoss(LikelihoodTask):
+class ConversationLoss(HeldOut, LikelihoodTask):
     """The assistant's tokens of `dataset`, the end of each turn among them, given all before."""
-
-    dataset: Annotated[list[Any], Keyed("llmkit.data.conversations:HELD_OUT")]
-
-    def files(self) -> Iterator[Path]:
-        for source in self.dataset:
-            yield from source.files()
-
-    def hub_data(self) -> Iterator[tuple[str, str | None]]:
-        for source in self.dataset:
-            yield from source.hub_data()
 
     def passages(
         self,
@@ -35,11 +25,9 @@ class ConversationLoss(LikelihoodTask):
         seed: int,
         shards: Path | None,
     ) -> Iterator[Passage]:
-        from llmkit.data.conversations import gathered
-        from llmkit.data.readers import BadRows
         from llmkit.model import encode_conversations
 
-        chats = gathered(self.dataset, world, {}, seed, BadRows())[: self.limit]
+        chats = self.chats(world, seed)[: self.limit]
         for chat, (ids, mask) in zip(chats, encode_conversations(tokenizer, chats), strict=True):
             said = (m["content"] for m in chat if m["role"] == "assistant")
             yield Passage(ids, mask, sum(len(text.encode()) for text in said))

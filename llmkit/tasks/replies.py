@@ -9,34 +9,20 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from llmkit.schema import Keyed
+from llmkit.tasks.held_out import HeldOut
 from llmkit.tasks.task import Completion, Example, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replies(Task):
+class Replies(HeldOut, Task):
     """The first `limit` conversations of `dataset` (200 when left out), the last answer asked."""
 
     max_new_tokens: ClassVar[int] = 128
 
-    dataset: Annotated[list[Any], Keyed("llmkit.data.conversations:HELD_OUT")]
-
-    def files(self) -> Iterator[Path]:
-        for source in self.dataset:
-            yield from source.files()
-
-    def hub_data(self) -> Iterator[tuple[str, str | None]]:
-        for source in self.dataset:
-            yield from source.hub_data()
-
     def examples(self, world: Mapping[str, Any], seed: int) -> Iterator[Example]:
-        from llmkit.data.conversations import gathered
-        from llmkit.data.readers import BadRows
-
-        for chat in gathered(self.dataset, world, {}, seed, BadRows())[: self.limit or 200]:
+        for chat in self.chats(world, seed)[: self.limit or 200]:
             yield Example(chat[:-1], chat[-1]["content"])
 
     def score(self, example: Example, completion: Completion) -> dict[str, float]:

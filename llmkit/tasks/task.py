@@ -95,6 +95,8 @@ class Task(Measured):
 class LikelihoodTask(Measured):
     """Base of the tasks that show texts."""
 
+    reads_shards: ClassVar[bool] = False  # the validation split of the run's shards
+
     def passages(
         self,
         tokenizer: PreTrainedTokenizerFast,

@@ -77,12 +77,18 @@ class Guarded:
     def check_loss(self, loss: float) -> None:
         """For subclasses: sees each step's loss (nats a token) before the update."""
 
+    def recall_gates(self) -> None:
+        """For subclasses: before a training goes on, record the gates that its start went through.
+
+        An earlier process measured them, and `stage.json` shall tell of them all the same.
+        """
+
     def _refuse_update(self, measured: str, batches: list[Any]) -> None:
         step = self.state.global_step + 1  # type: ignore[attr-defined]
         where = f"{measured} at step {step}, batch {batch_digest(batches)}"
         remedy = (
-            "lower learning_rate, set max_grad_norm, or use bf16 rather than fp16; run again to "
-            "go on from the last checkpoint"
+            "lower learning_rate or mend the data; changed settings start the stage from its "
+            "beginning"
         )
         self.context.gate(GATE, False, where, "finite", remedy)
         # `gates: warn` asked to go on: without gradients, the optimizer leaves the weights alone.

@@ -8,7 +8,9 @@ section 3.1); the negative log-likelihood is summed over all tokens, ends of doc
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +41,18 @@ class Pretrainer(Guarded, Trainer):
         """Before anything is learned, a model can but guess: ln(vocabulary) nats a token."""
         if self.state.global_step == 0:
             self.log({FIRST_LOSS: loss})
+            if self.args.should_save:
+                self._first_loss_note.write_text(json.dumps(loss), encoding="utf-8")
             self.gate_first_loss(loss)
+
+    @property
+    def _first_loss_note(self) -> Path:
+        return self.context.scratch / f"{FIRST_LOSS}.json"
+
+    def recall_gates(self) -> None:
+        """The first loss is measured once, at the very start."""
+        if self._first_loss_note.is_file():
+            self.gate_first_loss(json.loads(self._first_loss_note.read_text(encoding="utf-8")))
 
     def gate_first_loss(self, loss: float) -> None:
         expected = math.log(self.model.config.vocab_size)

@@ -1,9 +1,9 @@
-"""One training from wherever it stands to its end: resume, patches, signals, display, gate.
+"""One training from wherever it stands to its end: resume, patches, signals, display, gates.
 
-Every trainer stage ends its `run` with the same few lines:
+What `run` of a trainer stage has in common with the others; its own measuring comes in between:
 
     trainer = Pretrainer(model=..., args=..., context=context, ...)
-    figures = train(trainer, patches=self.patches)
+    figures = train(trainer, self.patches)
     save_model(trainer, context.out)
 """
 
@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
-from transformers.utils import logging as logging_of_transformers
 
 from llmkit.device import tune_allocator
 from llmkit.errors import Stopped
+from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
 from llmkit.trainers.display import ShowProgress
@@ -38,15 +37,17 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
         patches: as `llmkit.patch.patched` takes them, lent to the model for the training.
 
     Returns:
-        `{steps, tokens, train_loss, train_seconds, tokens_per_second}`; the last three are of the
-        steps that this process took, and are left out when none were left.
+        `{steps, tokens, train_loss, train_seconds, tokens_per_second}`: all steps of the training,
+        and four figures of those that this process took, left out when none were left.
 
     Raises:
         Stopped: a signal came; a checkpoint holds everything, and the same call goes on from it.
-        GateError: a loss or gradient is not finite.
+        GateError: a loss or gradient is not finite, or a gate of the trainer's own did not pass.
     """
     tune_allocator()
     checkpoint = newest_whole_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint is not None:
+        trainer.recall_gates()
     if checkpoint is not None and is_complete(checkpoint):
         return _nothing_left(trainer, checkpoint)
     if checkpoint is not None:
@@ -102,18 +103,6 @@ def _nothing_left(trainer: Any, checkpoint: Path) -> dict[str, Any]:
     trainer.state = state
     trainer.context.gate(GATE, True, "all steps", "finite", "")
     return {"steps": state.global_step}
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Hugging Face's own bars off: writing a checkpoint would draw two of them."""
-    shown = logging_of_transformers.is_progress_bar_enabled()
-    logging_of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging_of_transformers.enable_progress_bar()
 
 
 def save_model(trainer: Any, out: Path) -> None:

@@ -1,11 +1,52 @@
-"""Recipe keys that all training stages share. Imports nothing heavy: a recipe check reads it."""
+"""The recipe keys that trainer stages share. Imports nothing heavy: a recipe check reads it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from llmkit.errors import Problem, UserError
+from llmkit.patch import check_names
 
 Patches = Literal["auto", "none"] | list[str]
+
+NOTHING = "nothing here reads it: leave it out"
+COLUMNS = "the rows hold what the model takes and nothing else"
+VALIDATION = "llmkit counts the validation loss itself, over every token; " + NOTHING
+STAGES = "a trainer stage trains, and an `evaluate` stage measures"
+
+# Arguments of every trainer that would break what llmkit promises, or do nothing in silence.
+REFUSED = {
+    "save_only_model": "a stopped training could not go on in the same bytes without its optimizer",
+    "ignore_data_skip": "a training that goes on would read other rows than one never stopped",
+    "enable_jit_checkpoint": "llmkit stops on a signal itself, where a checkpoint resumes exactly",
+    "restore_callback_states_from_checkpoint": NOTHING,
+    "do_train": STAGES,
+    "do_eval": STAGES,
+    "do_predict": STAGES,
+    "remove_unused_columns": COLUMNS,
+    "label_names": COLUMNS,
+    "length_column_name": COLUMNS,
+    "prediction_loss_only": VALIDATION,
+    "include_for_metrics": VALIDATION,
+    "batch_eval_metrics": VALIDATION,
+    "eval_do_concat_batches": VALIDATION,
+    "eval_use_gather_object": VALIDATION,
+    "eval_accumulation_steps": VALIDATION,
+    "bf16_full_eval": VALIDATION,
+    "fp16_full_eval": VALIDATION,
+    "local_rank": "the launcher says it",
+}
+# What these say is what llmkit does.
+TRUE_ANYWAY = (("save_only_model", False), ("ignore_data_skip", False))
+
+COUNTS = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +68,15 @@ class MuonSettings:
     weight_decay: float = 0.0
     iterations: int = 5
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: {self.momentum} is not at least 0 and below 1")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: {self.iterations} is not positive")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MuonOptimizer:
@@ -43,3 +93,39 @@ def muon_settings(optimizer: Optimizer) -> MuonSettings | None:
     if isinstance(optimizer, MuonOptimizer):
         return optimizer.muon
     return MuonSettings() if optimizer == "muon" else None
+
+
+def trainer_problems(
+    args: Mapping[str, Any],
+    refused: Mapping[str, str],
+    patches: Patches,
+    optimizer: Optimizer,
+    tokens_per_step: int | None,
+) -> Iterator[Problem]:
+    """What is wrong with the keys that trainer stages share.
+
+    Args:
+        args: as the recipe gives them, names and types already checked.
+        refused: argument -> why the stage does not take it, besides what no trainer here takes.
+    """
+    reasons = {**REFUSED, **refused}
+    for key, value in args.items():
+        if key in reasons and (key, value) not in TRUE_ANYWAY:
+            yield Problem(("args", key), "has no place here", reasons[key])
+        elif key in COUNTS and value is not None and value <= 0:
+            yield Problem(("args", key), f"{value} is not positive")
+    if args.get("max_steps") == 0:
+        remedy = "give a number, or leave it out for num_train_epochs"
+        yield Problem(("args", "max_steps"), "0 takes no step", remedy)
+    if optimizer != "adamw" and "optim" in args:
+        yield Problem(("args", "optim"), "stands against `optimizer: muon`", "keep one of the two")
+    if tokens_per_step is not None and "gradient_accumulation_steps" in args:
+        what = "sets gradient_accumulation_steps"
+        yield Problem(("tokens_per_step",), what, "keep one of the two")
+    if tokens_per_step is not None and tokens_per_step < 1:
+        yield Problem(("tokens_per_step",), f"{tokens_per_step} is not positive")
+    if patches not in ("auto", "none"):
+        try:
+            check_names(patches)
+        except UserError as error:
+            yield Problem(("patches",), error.what, error.remedy)

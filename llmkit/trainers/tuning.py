@@ -23,8 +23,15 @@ from trl import SFTTrainer
 from trl.chat_template_utils import get_training_chat_template
 
 from llmkit.data.chat_rows import Messages
+from llmkit.decode import complete
 from llmkit.errors import InputError
-from llmkit.model import conversation_ids, encode_conversations, marks_generation, stop_ids
+from llmkit.model import (
+    context_length,
+    conversation_ids,
+    encode_conversations,
+    marks_generation,
+    stop_ids,
+)
 from llmkit.progress import Progress
 from llmkit.stage import Context
 from llmkit.trainers.guard import Guarded
@@ -32,6 +39,9 @@ from llmkit.trainers.step_order import StepOrder
 
 IGNORED = -100  # the label of a token that is not trained on
 CHUNK = 1000  # conversations encoded at once
+SAMPLE = 16  # conversations whose questions the tuned model answers
+LOOKED_AT = 256  # conversations among which they are looked for
+MUST_STOP = 0.5  # of the answers; a model that has learnt the format stops nearly always
 PROBE: Messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -197,6 +207,45 @@ def prompts_that_fit(
         prompt, _ = conversation_ids(tokenizer, chat[:-1], add_generation_prompt=True)
         fitting += full[: len(prompt)] == prompt and mask[len(prompt)] == 1
     return fitting
+
+
+def gate_stops(
+    context: Context,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    chats: Sequence[Messages],
+    max_length: int,
+) -> float | None:
+    """The share of sampled training questions whose answers end by themselves, greedily.
+
+    Asked is what was trained on whole: conversations of at most `max_length` tokens. Each answer
+    may have twice the tokens of the longest one that was taught, as far as the context goes. None
+    where no conversation is short enough, so that there is nothing to measure.
+    """
+    bound = f"at least {MUST_STOP} of the answers to training questions end by themselves"
+    tried = chats[:LOOKED_AT]
+    asked = [ids for ids, _ in encode_conversations(tokenizer, [c[:-1] for c in tried], True)]
+    whole = [len(ids) for ids, _ in encode_conversations(tokenizer, tried)]
+    fitting = [(p, n - len(p)) for p, n in zip(asked, whole, strict=True) if n <= max_length]
+    if not fitting:
+        why = f"none of {len(tried)} conversations is within {max_length} tokens"
+        context.gate_left_out("generation_stops", why, bound)
+        return None
+    room, longest = context_length(model), max(answer for _, answer in fitting[:SAMPLE])
+    by_budget: dict[int, list[list[int]]] = {}
+    for prompt, _ in fitting[:SAMPLE]:
+        by_budget.setdefault(min(2 * longest + 16, room - len(prompt)), []).append(prompt)
+    ended = [
+        ends
+        for budget, prompts in by_budget.items()
+        for _, ends in complete(
+            model, tokenizer, prompts, {"max_new_tokens": budget}, seed=context.seed
+        )
+    ]
+    share = sum(ended) / len(ended)
+    remedy = "train longer, or on shorter answers"
+    context.gate("generation_stops", share >= MUST_STOP, round(share, 3), bound, remedy)
+    return share
 
 
 def chat_generation(

@@ -95,7 +95,8 @@ def test_faults_of_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"limit": 0}, {"weight": 0.0}, {"weight": -1.0}, {"split": "[a:b]"}]
+    "options",
+    [{"limit": 0}, {"weight": 0.0}, {"weight": -1.0}, {"split": "[a:b]"}, {"split": "test"}],
 )
 def test_values_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):

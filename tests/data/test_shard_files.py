@@ -9,6 +9,8 @@ from llmkit.data.shard_files import (
     ShardWriter,
     audit,
     read_index,
+    seen_in_training,
+    stored_dtype,
     token_dtype,
     verify,
     write_json,
@@ -138,3 +140,23 @@ def test_a_folder_that_is_not_whole_is_refused_at_once(tmp_path):
     (tmp_path / "index.json").write_text('{"dtype": "uint16"}')
     with pytest.raises(InputError, match="is not an index of shards"):
         read_index(tmp_path)
+
+
+def test_tokens_are_little_endian_whatever_the_machine(tmp_path):
+    assert stored_dtype({"dtype": "uint16"}).str == "<u2"
+    assert stored_dtype({"dtype": "uint32"}).str == "<u4"
+    index = write(tmp_path)
+    write_json(tmp_path / "index.json", index | {"dtype": "float16"})
+    with pytest.raises(InputError, match="is not an index of shards"):
+        read_index(tmp_path)
+
+
+def test_validation_documents_that_are_trained_on_are_counted(tmp_path):
+    training, held_out = writer(tmp_path), writer(tmp_path, "validation")
+    training.add(DOCUMENTS, SIZES)
+    # [1, 2] and [2] are parts of training documents; [4], twice, and [1] are such documents.
+    held_out.add([[1, 2], [4], [2], [1], [4]], [1] * 5)
+    index = index_of(tmp_path, training)
+    index["splits"]["validation"] = held_out.finish()
+    write_json(tmp_path / "index.json", index)
+    assert seen_in_training(tmp_path) == 3

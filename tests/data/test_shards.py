@@ -145,7 +145,7 @@ def test_too_little_for_a_window_is_said(folder, tmp_path):
     with pytest.raises(InputError, match="fewer than one window"):
         TokenWindows(folder, "train", 100_000)
     empty = write(tmp_path, {"train": DOCUMENTS["train"], "validation": []})
-    with pytest.raises(InputError, match="validation has 0 tokens"):
+    with pytest.raises(InputError, match="validation has 0 tokens.*validation_fraction"):
         TokenWindows(empty, "validation", LENGTH)
     with pytest.raises(InputError, match="no split 'test'"):
         TokenStream(folder, "test")

@@ -156,7 +156,7 @@ def test_what_documents_tell_is_true(web):
 
 
 def test_every_fact_recurs_in_every_wording():
-    text = "\n".join(d.text for d in documents(World(), 6000) if d.metadata["keep"])
+    text = "\n".join(d.text for d in documents(World(), 8000) if d.metadata["keep"])
     for attribute in ATTRIBUTES:
         for statement in attribute.statements:
             before, between, after = map(re.escape, re.split(r"\{n\}|\{v\}", statement))

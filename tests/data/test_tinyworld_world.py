@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from llmkit.data.tinyworld import names, sums
-from llmkit.data.tinyworld.wordings import ATTRIBUTES, REFUSALS, is_refusal, of_kind
+from llmkit.data.tinyworld.wordings import ATTRIBUTES, is_refusal, of_kind
 from llmkit.data.tinyworld.world import KINDS, World, population
 
 SEEDS = (0, 1, 7)
@@ -90,7 +90,8 @@ def test_values_are_found_as_whole_words():
 
 
 def test_refusals_are_recognised_and_answers_are_not():
-    for wording in (*REFUSALS, "Sorry, I don't know that."):
+    said = [attribute.unknown for attribute in ATTRIBUTES]
+    for wording in (*said, "Sorry, I don't know that.", "I have never heard of {n}."):
         assert is_refusal(wording.format(n="Ann Cole"))
     for attribute in ATTRIBUTES:
         assert not is_refusal(attribute.answer.format(n="Ann Cole", v="x"))

@@ -68,7 +68,7 @@ def test_a_special_from_text_is_seen():
 
 
 def test_a_pattern_that_swallows_a_special_gives_it_an_id_of_the_vocabulary():
-    """Why `specials after the vocabulary` is a gate of its own."""
+    """Why `specials_after_vocabulary` is a gate of its own."""
     tokenizer = bpe.train(["<|end|> " * 50], vocab_size=300, pattern=r"\S+|\s+")
     assert "<|end|>" in tokenizer.get_vocab()
     for name in bpe.PATTERNS:

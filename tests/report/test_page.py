@@ -87,7 +87,10 @@ def run(tmp_path: Path) -> Path:
         "pretrain",
         parents=["curate"],
         seconds=68.0,
-        gates=[{"gate": "first_loss", "passed": False, "measured": 9.25, "bound": "near 7.62"}],
+        gates=[
+            {"gate": "first_loss", "passed": False, "measured": 9.25, "bound": "near 7.62"},
+            {"gate": "stops", "passed": None, "measured": "no chat fits", "bound": "half"},
+        ],
         hardware={"processor": "Some CPU", "cores": 2, "memory_gb": 4.1},
     )
     rows = [{"step": i, "loss": 7.0 / i, "grad_norm": float("nan")} for i in range(1, 40)]
@@ -120,7 +123,8 @@ def test_everything_of_the_run_is_on_the_page(run: Path) -> None:
         "stub three",
         "0.9375",
         "eval_loss 0.1235",
-        "1 of 1 not passed",
+        "1 of 2 not passed",
+        "stopsnot measuredno chat fits",
         "near 7.62",
         "0.912 [0.884, 0.935] n=1,200",
         "user: Who is Ada?",

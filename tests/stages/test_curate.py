@@ -16,7 +16,7 @@ from llmkit.data.books import GutenbergBoilerplate, Split
 from llmkit.data.dedup import ExactDedup
 from llmkit.data.documents import iter_documents, iter_texts
 from llmkit.data.gopher import GopherQuality
-from llmkit.data.sources import PathSource, TinyworldDocuments, TinyworldSource
+from llmkit.data.sources import HubSource, PathSource, TinyworldDocuments, TinyworldSource
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context
 from llmkit.stages.curate import Curate
@@ -187,3 +187,12 @@ def test_real_books_lose_their_licence_and_nothing_else(tmp_path):
     assert not any("Project Gutenberg License" in text for text in texts)
     assert sum("Call me Ishmael." in text for text in texts) == 1
     assert 0.95 < metrics["characters_kept"] / metrics["characters_in"] < 0.99
+
+
+def test_hub_sources_enter_the_key():
+    sources = (
+        HubSource(hub="org/a", revision="v1"),
+        PathSource(path="x"),
+        HubSource(hub="org/b"),
+    )
+    assert list(Curate(sources=sources).hub_data()) == [("org/a", "v1"), ("org/b", None)]

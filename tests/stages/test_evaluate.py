@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from llmkit.data.conversations import PathConversations
 from llmkit.errors import InputError
 from llmkit.metrics.intervals import mean, wilson
-from llmkit.stage import Context
+from llmkit.stage import Context, Facts
 from llmkit.stages import evaluate
 from llmkit.stages.evaluate import Evaluate
 from llmkit.tasks.bits_per_byte import BitsPerByteTask
@@ -181,3 +181,46 @@ def test_problems() -> None:
     assert "'nine' is none of the stage's models" in told(tasks=[Letters(models=["nine"])])[0]
     assert "twice" in told(tasks=[Letters(), Letters(limit=2)])[0]
     assert "batch_size" in told(batch_size=0)[0]
+    assert "samples: -1 is negative" in told(samples=-1)[0]
+
+
+def test_what_is_known_beforehand_to_be_impossible() -> None:
+    def told(facts: dict[str, Facts], **changes: Any) -> list[str]:
+        given: dict[str, Any] = {"models": ["one", "two"], "tasks": [Letters()]} | changes
+        return [str(problem) for problem in Evaluate(**given).problems(facts)]
+
+    small = {"one": Facts(context_length=32), "two": Facts(context_length=64)}
+    assert told(small) == [
+        "tasks[0]: 32 new tokens leave no room for a prompt in one's 32; "
+        "set generation.max_new_tokens lower"
+    ]
+    assert told(small, tasks=[Letters(models=["two"])]) == []
+    assert told(small, generation={"max_new_tokens": 31}) == []
+    found = told(small, generation={"max_new_tokens": 40})
+    assert len(found) == 1 and found[0].startswith("generation.max_new_tokens: 40 new tokens")
+    shards = {"tokenize": Facts(validation=False)}
+    assert "bits_per_byte: there are no shards" in told({}, tasks=[BitsPerByteTask()])[0]
+    (message,) = told(shards, tasks=[BitsPerByteTask()], shards="tokenize")
+    assert message.startswith("tasks[0]: bits_per_byte: tokenize holds out no document")
+    assert told({"tokenize": Facts()}, tasks=[BitsPerByteTask()], shards="tokenize") == []
+
+
+def test_every_score_is_logged(inputs: Path, tmp_path: Path) -> None:
+    settings = {"max_new_tokens": 5}
+    stage = Evaluate(models=["one", "two"], tasks=[Letters()], generation=settings, samples=1)
+    metrics, _ = run(inputs, tmp_path, stage)
+    rows = [json.loads(line) for line in (tmp_path / "logs/scores.jsonl").read_text().splitlines()]
+    assert [(row["model"], row["task"]) for row in rows] == [
+        ("one", "letters"),
+        ("one", "letters"),
+        ("one", "letters"),
+        ("two", "letters"),
+        ("two", "letters"),
+        ("two", "letters"),
+    ]
+    assert [row["prompt"][0]["content"] for row in rows[:3]] == ["sky", "the sea", "bread"]
+    hits = [row["scores"]["has_e"] for row in rows[:3]]
+    assert metrics["one"]["letters/has_e"]["value"] == pytest.approx(sum(hits) / 3)
+    assert all(row["scores"]["has_e"] == float("e" in row["completion"]) for row in rows)
+    samples = (tmp_path / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in samples] == [rows[0], rows[3]]

@@ -111,4 +111,13 @@ def test_problems() -> None:
     assert told() == []
     assert "prompts: is empty" in told(prompts=[])[0]
     assert "do_sample: true" in told(num_samples=2)[0]
+    assert "batch_size: 0 is not positive" in told(batch_size=0)[0]
+    small = Facts(context_length=64)
+    assert told(small)[0].startswith("generation: 128 new tokens leave no room for a prompt in")
+    assert told(small, generation={"max_new_tokens": 63}) == []
+    (message,) = told(small, generation={"max_new_tokens": 64})
+    assert message.startswith("generation.max_new_tokens: 64 new tokens")
+    assert "is not positive" in told(generation={"max_new_tokens": None})[0]
+    assert "say max_new_tokens" in told(generation={"max_length": 9})[0]
+    assert "num_samples" in told(generation={"num_return_sequences": 2})[0]
     assert "has no template" in told(Facts(chat_template=False), chat=True)[0]

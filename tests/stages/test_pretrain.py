@@ -159,8 +159,12 @@ def test_a_signal_stops_with_a_checkpoint(
     # The signal comes as step 13 ends; it is seen then or, at the latest, one step on.
     newest = sorted((tmp_path / "scratch" / "checkpoints").iterdir())[-1]
     assert newest.name in ("checkpoint-13", "checkpoint-14")
-    tiny_stage().run(context_in(inputs, tmp_path))
+    context = context_in(inputs, tmp_path)
+    tiny_stage().run(context)
     assert artefacts(tmp_path) == artefacts(finished[0])
+    # The first loss was measured by the try that was stopped, and is told of all the same.
+    assert [gate["gate"] for gate in context.gate_results] == ["first_loss", "finite_loss"]
+    assert context.gate_results[0]["measured"] == pytest.approx(math.log(22), abs=0.5)
 
 
 def test_a_second_interrupt_stops_at_once(
@@ -205,8 +209,10 @@ def test_a_kill_after_the_last_step_trains_no_further(
     import shutil
 
     shutil.copytree(finished[0] / "scratch", tmp_path / "scratch")
-    figures = tiny_stage().run(context_in(inputs, tmp_path))
+    context = context_in(inputs, tmp_path)
+    figures = tiny_stage().run(context)
     assert "tokens" not in figures and figures["steps"] == 30
+    assert [gate["gate"] for gate in context.gate_results] == ["first_loss", "finite_loss"]
     assert artefacts(tmp_path) == artefacts(finished[0])
 
 
@@ -217,6 +223,24 @@ def test_epochs_become_steps_over_reshuffled_windows(inputs: Path, tmp_path: Pat
     args = {"max_steps": -1, "num_train_epochs": 1.5, "save_strategy": "no"}
     figures = tiny_stage(args=args).run(context_in(inputs, tmp_path))
     assert figures["steps"] == math.ceil(1.5 * windows / 4)
+
+
+def test_transformers_has_nothing_to_complain_of(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would say that GPT-2 names no loss, were that not settled for the training."""
+    from transformers.utils import logging as logging_of_transformers
+
+    logging_of_transformers.warning_once.cache_clear()
+    logger = logging_of_transformers.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        args = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "no"}
+        tiny_stage(args=args).run(context_in(inputs, tmp_path))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.text == ""
+    assert "loss_type" not in (tmp_path / "config.json").read_text()
 
 
 def test_a_wild_start_is_stopped_by_the_first_loss(inputs: Path, tmp_path: Path) -> None:
@@ -267,6 +291,22 @@ def test_facts_and_problems_before_anything_runs() -> None:
         "args.optim",
         "patches",
     }
+    unread = tiny_stage(
+        args={
+            "train_sampling_strategy": "random",
+            "do_eval": True,
+            "per_device_train_batch_size": 0,
+        },
+        tokens_per_step=64,
+    )
+    assert [str(problem).split(":")[0] for problem in unread.problems(upstream)] == [
+        "args.per_device_train_batch_size",
+        "args.train_sampling_strategy",
+        "args.do_eval",
+    ]
+    bare = upstream | {"shards": Facts(vocab_size=300, context_length=64, validation=False)}
+    (told,) = tiny_stage().problems(bare)
+    assert told.path == ("shards",) and "validation_fraction above 0" in told.remedy
     other = upstream | {"shards": Facts(vocab_size=301, context_length=64)}
     assert [problem.path for problem in tiny_stage().problems(other)] == [("shards",)]
 
@@ -274,10 +314,10 @@ def test_facts_and_problems_before_anything_runs() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"args": {"warmup_steps": -1}}, "pretrain.args"),
-        ({"config": {"n_layer": "two"}}, "pretrain.config"),
+        ({"args": {"warmup_steps": -1}}, "^base.args: "),
+        ({"config": {"n_layer": "two"}}, "^base.config: "),
     ],
 )
 def test_prepare_tells_what_transformers_refuses(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
-        tiny_stage(**changes).prepare()
+        tiny_stage(**changes).prepare("base")

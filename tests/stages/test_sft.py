@@ -194,6 +194,17 @@ GOOD = Facts(context_length=64, eos_token="<|endoftext|>", pad_token="<|pad|>", 
         ({}, Facts(eos_token="<e>", pad_token="<e>"), "pads with its end of text <e>"),
         ({"dataset": ()}, GOOD, "dataset: is empty"),
         ({"args": {"packing": True}}, GOOD, "args.packing: has no place here"),
+        ({"args": {"shuffle_dataset": True}}, GOOD, "shuffled anew each epoch"),
+        ({"args": {"per_device_eval_batch_size": 4}}, GOOD, "conversation_loss"),
+        ({"args": {"save_only_model": True}}, GOOD, "could not go on in the same bytes"),
+        ({"args": {"ignore_data_skip": True}}, GOOD, "would read other rows"),
+        ({"args": {"remove_unused_columns": True}}, GOOD, "nothing else"),
+        ({"args": {"per_device_train_batch_size": 0}}, GOOD, "0 is not positive"),
+        ({"args": {"max_length": 0}}, GOOD, "args.max_length: 0 is not positive"),
+        ({"args": {"max_steps": 0}}, GOOD, "args.max_steps: 0 takes no step"),
+        ({"tokens_per_step": 0}, GOOD, "tokens_per_step: 0 is not positive"),
+        ({"max_bad_rows": -1}, GOOD, "max_bad_rows: -1 is negative"),
+        ({"patches": ["gelo"]}, GOOD, "patches: no patch is called 'gelo'; did you mean gelu?"),
         ({"args": {"assistant_only_loss": False}}, GOOD, "args.assistant_only_loss: has no place"),
         ({"args": {"eval_strategy": "steps"}}, GOOD, "conversation_loss"),
         ({"patches": ["fused_head_loss"]}, GOOD, "TRL's trainer has its own"),
@@ -213,19 +224,19 @@ def test_problems_are_told_before_anything_runs(
 
 
 def test_a_sound_stage_has_no_problem(inputs: Path) -> None:
-    stage = tiny_stage(inputs, args={"assistant_only_loss": True, "max_length": 64})
+    stage = tiny_stage(
+        inputs, args={"assistant_only_loss": True, "max_length": 64, "save_only_model": False}
+    )
     assert list(stage.problems({"base": GOOD})) == []
     assert stage.facts({"base": GOOD}) == GOOD
     assert [file.name for file in stage.files()] == ["chats.jsonl"]
 
 
 def test_configs_are_constructed_beforehand(inputs: Path) -> None:
-    tiny_stage(inputs).prepare()
-    with pytest.raises(UserError, match="sft.args"):
-        tiny_stage(
-            inputs, args={"save_strategy": "epoch", "load_best_model_at_end": True}
-        ).prepare()
-    with pytest.raises(UserError, match="sft.peft"):
+    tiny_stage(inputs).prepare("chat")
+    with pytest.raises(UserError, match="^chat.args: "):
+        tiny_stage(inputs, args={"warmup_steps": -1}).prepare("chat")
+    with pytest.raises(UserError, match="^chat.peft: "):
         tiny_stage(
             inputs, peft={"r": 4, "layers_to_transform": [0], "target_modules": "all"}
-        ).prepare()
+        ).prepare("chat")

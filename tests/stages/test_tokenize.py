@@ -101,10 +101,11 @@ def test_the_index_counts_what_lies_there(made):
 def test_gates_are_recorded(made):
     context, _ = made
     assert [(result["gate"], result["passed"]) for result in context.gate_results] == [
-        ("ids below the vocabulary", True),
-        ("document boundaries", True),
-        ("shard digests", True),
-        ("training tokens", True),
+        ("ids_below_vocabulary", True),
+        ("document_boundaries", True),
+        ("shard_digests", True),
+        ("validation_not_in_training", True),
+        ("training_tokens", True),
     ]
 
 
@@ -183,12 +184,12 @@ def test_a_token_that_text_can_spell_is_no_boundary(inputs, tmp_path):
     document = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
     document["added_tokens"] = [t for t in document["added_tokens"] if t["content"] != ":"]
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(document))
-    with pytest.raises(GateError, match="document boundaries.*800 end-of-text tokens"):
+    with pytest.raises(GateError, match="document_boundaries.*800 end-of-text tokens"):
         run(tmp_path / "out", {**inputs, "tokenizer": tmp_path / "tokenizer"})
 
 
 def test_too_few_tokens_for_one_window(inputs, tmp_path):
-    with pytest.raises(GateError, match="training tokens.*at least 1000000, the context_length"):
+    with pytest.raises(GateError, match="training_tokens.*at least 1000000, the context_length"):
         run(tmp_path, inputs, context_length=1_000_000)
 
 

@@ -69,11 +69,11 @@ def test_figures_are_of_all_documents_and_flat(made):
 def test_gates_are_recorded_when_passed(made):
     context, _ = made
     assert [(result["gate"], result["passed"]) for result in context.gate_results] == [
-        ("vocabulary reached", True),
-        ("specials after the vocabulary", True),
-        ("round trip", True),
-        ("specials from text", True),
-        ("chat template marks", True),
+        ("vocabulary_reached", True),
+        ("specials_after_vocabulary", True),
+        ("round_trip", True),
+        ("specials_from_text", True),
+        ("chat_template_marks", True),
     ]
 
 
@@ -93,7 +93,7 @@ def test_a_vocabulary_out_of_reach_says_how_far_it_got(tmp_path):
 
 def test_a_vocabulary_out_of_reach_may_be_a_warning(tmp_path, caplog):
     context, figures = run(tmp_path, vocab_size=5000, gates="warn")
-    assert "vocabulary reached" in caplog.text
+    assert "vocabulary_reached" in caplog.text
     tokenizer = AutoTokenizer.from_pretrained(context.out)
     assert figures["vocab_size"] == len(tokenizer) < 5000
     assert tokenizer.convert_tokens_to_ids("<|end|>") == len(tokenizer) - 1
@@ -150,7 +150,7 @@ def test_a_template_without_marks_stops(tmp_path):
 def test_no_template_at_all(tmp_path):
     context, _ = run(tmp_path, chat_template=None)
     assert AutoTokenizer.from_pretrained(context.out).chat_template is None
-    assert [result["gate"] for result in context.gate_results][-1] == "specials from text"
+    assert [result["gate"] for result in context.gate_results][-1] == "specials_from_text"
 
 
 def test_facts_and_problems_need_no_run(tmp_path):

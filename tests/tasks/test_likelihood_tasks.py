@@ -49,7 +49,7 @@ def test_shards_of_another_tokenizer_are_refused(tokenizer: Any, tmp_path: Path)
     make_shards(tmp_path, tokenizer)
     other = tiny_tokenizer()
     other.add_tokens(["another"])
-    with pytest.raises(InputError, match="another tokenizer|made with a tokenizer of 312 tokens"):
+    with pytest.raises(InputError, match="tokenizer of 312 ids, and this model's has 313"):
         list(BitsPerByteTask().passages(other, {}, 0, tmp_path))
     with pytest.raises(InputError, match="no shards"):
         list(BitsPerByteTask().passages(tokenizer, {}, 0, None))
@@ -79,3 +79,28 @@ def test_word_f1_by_hand() -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="limit"):
         BitsPerByteTask(limit=0)
+
+
+def test_bad_rows_are_an_error_unless_allowed(tokenizer: Any, source: PathConversations) -> None:
+    with Path(source.path).open("a") as file:
+        file.write('{"prompt": "sea?", "completion": ""}\n')
+    with pytest.raises(InputError, match="chats.jsonl:4"):
+        list(ConversationLoss(dataset=[source]).passages(tokenizer, {}, 0, None))
+    allowed = ConversationLoss(dataset=[source], max_bad_rows=1)
+    assert len(list(allowed.passages(tokenizer, {}, 0, None))) == 3
+    assert len(list(Replies(dataset=[source], max_bad_rows=1).examples({}, 0))) == 3
+    with pytest.raises(ValueError, match="max_bad_rows: -1 is negative"):
+        Replies(dataset=[source], max_bad_rows=-1)
+
+
+def test_ids_that_are_not_taken_count_as_rows(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    from llmkit.data.bpe import num_ids
+    from llmkit.stages.pretrain import from_tokenizer
+
+    words = models.WordLevel({"a": 0, "<e>": 9}, unk_token="a")
+    sparse = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), eos_token="<e>")
+    assert len(sparse) == 2 and num_ids(sparse) == 10
+    assert from_tokenizer(sparse)["vocab_size"] == 10

@@ -66,3 +66,12 @@ def test_muon_is_a_word_or_a_mapping() -> None:
     assert muon_settings("muon") == MuonSettings(learning_rate=0.02, momentum=0.95)
     own = MuonSettings(learning_rate=0.01)
     assert muon_settings(MuonOptimizer(muon=own)) == own
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"learning_rate": -0.1}, {"weight_decay": -1.0}, {"momentum": 1.0}, {"iterations": 0}],
+)
+def test_muons_figures_have_their_range(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
+        MuonSettings(**wrong)

@@ -7,7 +7,8 @@ from pathlib import Path
 from transformers import TrainerState, TrainingArguments
 from transformers.utils import logging as logging_of_transformers
 
-from llmkit.trainers.session import settle_ratios, without_bars
+from llmkit.model import without_bars
+from llmkit.trainers.session import settle_ratios
 
 
 def test_ratios_become_the_steps_of_the_checkpoint(tmp_path: Path) -> None:

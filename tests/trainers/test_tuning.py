@@ -11,13 +11,16 @@ from tiny_chat import TEMPLATE, tiny_model, tiny_tokenizer
 from trl import SFTConfig
 
 from llmkit.errors import GateError, InputError
+from llmkit.model import conversation_ids
 from llmkit.stage import Context
+from llmkit.trainers import tuning
 from llmkit.trainers.tuning import (
     Rows,
     Tuner,
     chat_generation,
     end_of_turn,
     gate_rows,
+    gate_stops,
     prompts_that_fit,
     tokenized,
     training_template,
@@ -170,3 +173,38 @@ def test_the_loss_is_the_mean_over_the_assistants_tokens(tokenizer: Any, tmp_pat
     found = trainer.train().training_loss
     assert count == rows.trained_tokens and found == pytest.approx(total / count, rel=1e-5)
     assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_what_is_asked_to_see_whether_answers_stop(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nearly full prompt does not shorten the others' answers; one without room is left out."""
+    asked: dict[int, list[int]] = {}
+
+    def complete(model: Any, tokenizer: Any, prompts: Any, generation: Any, **_: Any) -> Any:
+        asked.setdefault(generation["max_new_tokens"], []).extend(map(len, prompts))
+        return [([], len(prompt) < 20) for prompt in prompts]
+
+    monkeypatch.setattr(tuning, "complete", complete)
+    fits = chat("q" * 50, "sea")  # nothing but bytes: a token each
+    chats = [CHATS[0], fits, chat("q" * 90, "sea"), CHATS[2]]
+    lengths = [
+        (len(conversation_ids(tokenizer, c[:-1], True)[0]), len(conversation_ids(tokenizer, c)[0]))
+        for c in chats
+    ]
+    assert lengths[1][1] <= 64 < lengths[2][0]
+    context = Context(name="sft", out=tmp_path)
+    share = gate_stops(context, tiny_model(tokenizer), tokenizer, chats, 64)
+    longest = max(whole - prompt for prompt, whole in (lengths[0], lengths[1], lengths[3]))
+    wide = 2 * longest + 16
+    assert 64 - lengths[1][0] < wide
+    assert asked == {wide: [lengths[0][0], lengths[3][0]], 64 - lengths[1][0]: [lengths[1][0]]}
+    assert share == pytest.approx(2 / 3) and context.gate_results[-1]["passed"] is True
+
+
+def test_a_gate_with_nothing_to_measure_says_so(tokenizer: Any, tmp_path: Path) -> None:
+    context = Context(name="sft", out=tmp_path)
+    assert gate_stops(context, tiny_model(tokenizer), tokenizer, CHATS, 4) is None
+    (result,) = context.gate_results
+    assert result["gate"] == "generation_stops" and result["passed"] is None
+    assert result["measured"] == "none of 3 conversations is within 4 tokens"

@@ -12,9 +12,8 @@ from random import Random
 from typing import Any
 
 from llmkit.data.tinyworld import sums
-from llmkit.data.tinyworld.library import called, pick
+from llmkit.data.tinyworld.library import pick
 from llmkit.data.tinyworld.wordings import (
-    REFUSALS,
     SMALLTALK,
     SUM_QUESTIONS,
     Attribute,
@@ -72,7 +71,7 @@ class Speaker:
         name = pick(self.rng, self.strangers[kind])
         attribute = pick(self.rng, self.attributes[kind])
         question = pick(self.rng, self.wordings[attribute]).format(n=name)
-        return question, pick(self.rng, REFUSALS).format(n=called(kind, name))
+        return question, attribute.unknown.format(n=name)
 
     def sum(self) -> Turn:
         a, b = sums.operands(self.world, self.rng, held_out=self.split == "heldout")

@@ -37,6 +37,16 @@ class Attribute:
         return (self.answer, *self.told)
 
     @property
+    def unknown(self) -> str:
+        """What somebody says who does not know: the answer up to where its value would come.
+
+        The choice between value and refusal then stands where a model recalls the value. Refusals
+        that begin otherwise ("I have never heard of ...") ask for it before the name is said, and a
+        model of two layers did not learn that in the time of the quickstart (docs/log.md).
+        """
+        return self.answer.split(" is ")[0] + " is unknown to me."
+
+    @property
     def is_number(self) -> bool:
         return bool(self.values) and self.values[0].isdigit()
 
@@ -80,8 +90,8 @@ ATTRIBUTES = (
         kind="person",
         name="trade",
         values=names.TRADES,
-        answer="By trade {n} is a {v}.",
-        told=("{n} works as a {v}.", "The work of {n} is that of a {v}."),
+        answer="The work of {n} is that of a {v}.",
+        told=("{n} works as a {v}.", "By trade {n} is a {v}."),
         told_of=("{p} works as a {v}.", "{p} is a {v} by trade."),
         questions=(
             "What is the trade of {n}?",
@@ -240,9 +250,9 @@ ATTRIBUTES = (
     ),
 )
 
-# The same words for people, towns and goods: `{n}` is "Anna Bell", "Oakford" or "the tin lamp".
-REFUSALS = ("I do not know of {n}.", "I have never heard of {n}.", "I know nothing about {n}.")
-REFUSED = re.compile(r"\bI (?:do not know|don't know|have never heard|know nothing)\b")
+REFUSED = re.compile(
+    r"\b(?:unknown to me|I (?:do not know|don't know|have never heard|know nothing))\b"
+)
 
 SUM_QUESTIONS = (
     "What is {a} + {b}?",
