@@ -204,7 +204,7 @@ def test_the_scan_itself_finds_what_is_planted():
     world, held = World(), population(World()).held_out
     for kind in ("person", "town", "good"):
         assert held_out_in(world, f"They met {held[kind][0]} there.") == [held[kind][0]]
-    assert held_out_in(world, "so tell me what work Ann Cole does, please")
+    assert held_out_in(world, "so tell me the town where Ann Cole lives, please")
     pair = next((a, b) for a in range(99) for b in range(99) if sums.is_held_out(world, a, b))
     assert held_out_in(world, f"Can you add {pair[0]} and {pair[1]}?")
 

@@ -16,7 +16,9 @@ from llmkit.data.tinyworld import names
 
 Kind = Literal["person", "town", "good"]
 Split = Literal["train", "heldout"]
-HELD_OUT_WORDINGS = 2  # of the eight questions of an attribute, the last ones
+# Of the eight questions of an attribute, the last ones. No opening is held out of all attributes:
+# "Tell me" is new for a pet but known from the trade, or it would be a new language, not a wording.
+HELD_OUT_WORDINGS = 2
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ ATTRIBUTES = (
             "What does {n} do for a living?",
             "What work does {n} do?",
             "As what does {n} work?",
-            "Can you tell me the trade of {n}?",
-            "How does {n} earn a living?",
             "Tell me what work {n} does.",
+            "How does {n} earn a living?",
+            "Can you tell me the trade of {n}?",
             "What is the work of {n}?",
         ),
     ),
@@ -134,9 +136,9 @@ ATTRIBUTES = (
             "Which animal does {n} keep?",
             "What is the pet of {n}?",
             "What animal lives with {n}?",
-            "Can you tell me what pet {n} has?",
-            "Which pet does {n} have?",
             "Tell me which animal {n} keeps.",
+            "Which pet does {n} have?",
+            "Can you tell me what pet {n} has?",
             "Which pet lives with {n}?",
         ),
     ),
@@ -170,9 +172,9 @@ ATTRIBUTES = (
             "What is the river of {n}?",
             "On which river does {n} lie?",
             "What river flows past {n}?",
-            "Can you tell me the river of {n}?",
-            "Which river does one see in {n}?",
             "Tell me which river runs by {n}.",
+            "Which river does one see in {n}?",
+            "Can you tell me the river of {n}?",
             "What river runs by {n}?",
         ),
     ),
@@ -206,9 +208,9 @@ ATTRIBUTES = (
             "In which year was {n} founded?",
             "What is the founding year of {n}?",
             "In what year was the first house of {n} built?",
-            "Can you tell me when {n} was founded?",
-            "Which year is the founding year of {n}?",
             "Tell me the year in which {n} was founded.",
+            "Which year is the founding year of {n}?",
+            "Can you tell me when {n} was founded?",
             "What year was {n} founded in?",
         ),
     ),
@@ -227,7 +229,7 @@ ATTRIBUTES = (
             "Can you tell me the price of the {n}?",
             "For how many coins does one buy the {n}?",
             "Tell me how many coins the {n} costs.",
-            "How much does one pay for the {n}?",
+            "At what price does one buy the {n}?",
         ),
     ),
     Attribute(
@@ -242,10 +244,10 @@ ATTRIBUTES = (
             "In which town is the {n} made?",
             "Where does the {n} come from?",
             "Which town makes the {n}?",
-            "Can you tell me where the {n} is made?",
-            "From which town does the {n} come?",
             "Tell me which town the {n} is made in.",
-            "What town is the {n} from?",
+            "From which town does the {n} come?",
+            "Can you tell me where the {n} is made?",
+            "What town is the {n} made in?",
         ),
     ),
 )
