@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     from llmkit.ladder import run as run
     from llmkit.patch import patched as patched
     from llmkit.recipe import Recipe as Recipe
+    from llmkit.trainers.ppo import PPOTrainer as PPOTrainer
+    from llmkit.trainers.ppo_config import PPOConfig as PPOConfig
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "patched", "run"]
+__all__ = ["PPOConfig", "PPOTrainer", "Recipe", "patched", "run"]
 
 EXPORTS = {
     "run": "llmkit.ladder:run",
     "Recipe": "llmkit.recipe:Recipe",
     "patched": "llmkit.patch:patched",
+    "PPOTrainer": "llmkit.trainers.ppo:PPOTrainer",
+    "PPOConfig": "llmkit.trainers.ppo_config:PPOConfig",
 }
 
 

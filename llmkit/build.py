@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -37,11 +38,24 @@ OWNED = {
     "model_init_kwargs": "llmkit loads the model itself; `model:` and `revision:` say which",
 }
 
+# Keys of a stage that the recipe language has a place for, and what does their work until then.
+LATER = {
+    "launch": "start the whole run by `accelerate launch --config_file FILE -m llmkit run`",
+    "executor": "every stage runs on this machine",
+    "engine": "transformers generates",
+    "time_limit": "`timeout 3h llmkit run ...` stops with a checkpoint, and the next run goes on",
+}
+
 
 def load(target: str) -> Any:
     """The object that `"module:name"` names."""
     module, name = target.split(":")
     return getattr(import_module(module), name)
+
+
+@cache
+def hints_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 @dataclass(frozen=True)
@@ -69,13 +83,11 @@ class Builder:
         if not isinstance(mapping, Mapping):
             self.fault(path, f"{cls.__name__} takes a mapping, not {describe(mapping)}")
             return None
-        hints = typing.get_type_hints(cls, include_extras=True)
+        hints = hints_of(cls)
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for key in mapping:
             if key not in fields:
-                self.fault(
-                    (*path, str(key)), f"no such key in {cls.__name__}", nearest(str(key), fields)
-                )
+                self.unknown_key(cls, str(key), fields, path)
         values = {}
         for name, spec in fields.items():
             if name in mapping:
@@ -91,6 +103,13 @@ class Builder:
         except ValueError as error:  # a component's own __post_init__ speaks of ranges
             self.fault(path, str(error))
             return None
+
+    def unknown_key(self, cls: type, key: str, fields: Collection[str], path: Path) -> None:
+        if key in LATER and len(path) == 1:
+            self.fault((*path, key), "is not honoured yet", LATER[key])
+            return
+        every = f"there are {', '.join(fields)}" if fields else "it takes none"
+        self.fault((*path, key), f"no such key in {cls.__name__}", nearest(key, fields) or every)
 
     def unset(self, hint: Any, spec: dataclasses.Field[Any], path: Path) -> None:
         """A key that was left out still refers: to the one earlier stage, found later."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -55,6 +56,8 @@ def chat(
     """
     talk = Talk(model, temperature, max_new_tokens, system, revision)
     torch.manual_seed(seed)
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # no tokenizer takes bytes that are no UTF-8
     on_terminal = sys.stdin.isatty()
     if on_terminal:
         print(HELP + "\n" * talk.taught + f"\n{UNTAUGHT}" * (not talk.taught), file=sys.stderr)

@@ -6,12 +6,11 @@ import argparse
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmkit import __version__
-from llmkit.errors import LlmkitError
+from llmkit.errors import LlmkitError, UserError
 
 Parser = argparse.ArgumentParser
 
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"llmkit: no command {words[0]!r}; {remedy}", file=sys.stderr)
         return 2
     describe, act = COMMANDS[words[0]]
-    parser = Parser(prog=f"llmkit {words[0]}", description=act.__doc__)
+    parser = Parser(prog=f"llmkit {words[0]}", description=act.__doc__, allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     describe(parser)
     options = parser.parse_intermixed_args(words[1:])
@@ -47,8 +46,7 @@ def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace
         act(options)
         return 0
     except LlmkitError as error:
-        if options.debug:
-            traceback.print_exc()
+        show_traceback(options.debug)
         print(f"llmkit: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
@@ -58,12 +56,18 @@ def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if options.debug:
-            traceback.print_exc()
+        show_traceback(options.debug)
         name = type(error).__name__
         remedy = "this is a fault of llmkit or of a library; --debug shows where"
         print(f"llmkit: {name}: {error}; {remedy}", file=sys.stderr)
         return 1
+
+
+def show_traceback(wanted: bool) -> None:
+    if wanted:
+        import traceback
+
+        traceback.print_exc()
 
 
 def usage() -> str:
@@ -78,7 +82,11 @@ def usage() -> str:
 def recipe_arguments(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a path, or the name of a shipped recipe")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="such as sft.args.learning_rate=1e-4"
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="such as sft.args.learning_rate=1e-4",
     )
     parser.add_argument("--profile", help="one of the recipe's profiles")
 
@@ -112,9 +120,10 @@ def check(options: argparse.Namespace) -> None:
     """Check a recipe, and each of its profiles, without running anything."""
     from llmkit.recipe import Recipe
 
-    recipe = Recipe.load(options.recipe, options.overrides, options.profile)
-    for profile in () if options.profile else recipe.profiles:
-        Recipe.load(options.recipe, options.overrides, profile)
+    if options.profile:
+        recipe = Recipe.load(options.recipe, options.overrides, options.profile)
+    else:
+        recipe, *_ = Recipe.load_each(options.recipe, options.overrides)
     print(f"{recipe.file}: {len(recipe.stages)} stages, no problems: {', '.join(recipe.stages)}")
 
 
@@ -154,11 +163,18 @@ def chat_arguments(parser: Parser) -> None:
 
 def chat(options: argparse.Namespace) -> None:
     """Talk with a model of a run."""
-    from llmkit.chat import chat as talk
     from llmkit.ladder import model_of
 
+    if options.temperature < 0:
+        raise UserError("--temperature", f"{options.temperature} is negative", "0 is the coldest")
+    if options.max_new_tokens < 1:
+        raise UserError("--max-new-tokens", f"{options.max_new_tokens} is not positive")
+    model = model_of(options.model, options.output_dir)  # told before torch is imported
+
+    from llmkit.chat import chat as talk
+
     talk(
-        model_of(options.model, options.output_dir),
+        model,
         temperature=options.temperature,
         max_new_tokens=options.max_new_tokens,
         seed=options.seed,

@@ -1,7 +1,7 @@
-"""Prompts to completions by `transformers.generate`, texts to their likelihood; repeatable.
+"""Prompts to completions, texts to their likelihood; repeatable.
 
-Source: left padding for batched generation,
-https://huggingface.co/docs/transformers/llm_tutorial#wrong-padding-side
+GPT-2-type models are decoded by llmkit's own loop (`llmkit/decoding/`), which saves most of
+what transformers' `generate` spends around the layers; everything else is decoded by `generate`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from llmkit.decoding.loop import Decoded as Decoded
+from llmkit.decoding.loop import decode
+from llmkit.decoding.stock import all_tokens_given as all_tokens_given
+from llmkit.decoding.stock import generate
+from llmkit.decoding.support import bare, tell_once, why_not
+from llmkit.decoding.support import supports as supports
 from llmkit.errors import InputError
 from llmkit.model import context_length, stop_ids
 from llmkit.progress import Progress
@@ -33,49 +39,113 @@ def complete(
     seed: int = 0,
     label: str = "generate",
 ) -> list[tuple[list[int], bool]]:
-    """Continue each prompt (ids) by transformers' `generate`: greedy unless `generation` samples.
+    """Continue each prompt (ids): greedy unless `generation` samples.
 
     Returns, in the order of the prompts, the new ids without the stop token, and whether the
     model stopped by itself. Prompts of like length share a batch. The same arguments give the
-    same answers. Raises InputError for a prompt that leaves no room for `max_new_tokens`.
+    same answers. In our own loop a prompt draws with numbers that `seed`, its place among the
+    prompts and `max_new_tokens` fix: another `batch_size` gives the same answers up to rounding.
+    Raises InputError for a prompt that leaves no room for `max_new_tokens`.
     """
     config = generation_config(model, tokenizer, generation or {})
     _check_room(prompts, config.max_new_tokens, context_length(model))
+    ours, uniforms = _ours(model, config), None
+    if ours:
+        uniforms = _uniforms(len(prompts), config, torch.Generator().manual_seed(seed))
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
-    training, device = model.training, model.device
-    devices = [device] if device.type == "cuda" else []
-    model.eval()
     progress = Progress(label, len(prompts), "prompts")
-    with torch.random.fork_rng(devices), all_tokens_given(model), progress:
-        torch.manual_seed(seed)
+    with _seeded(model, seed), _evaluating(model), progress:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            ids, attention = _left_padded([prompts[i] for i in batch], config.pad_token_id)
-            inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
-            with torch.inference_mode():
-                output = model.generate(**inputs, generation_config=config)
-            for index, row in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-                results[index] = _until_stop(row, config.eos_token_id)
+            rows = [prompts[i] for i in batch]
+            if ours:
+                drawn = None if uniforms is None else uniforms[batch]
+                found = decode(bare(model), rows, config, drawn)
+            else:
+                found = generate(model, rows, config)
+            for index, ids, ended in zip(batch, found.ids, found.ended, strict=True):
+                results[index] = (ids[:-1] if ended else ids, ended)
             progress.update(len(batch))
-    model.train(training)
     return results
 
 
-@contextmanager
-def all_tokens_given(model: PreTrainedModel) -> Iterator[None]:
-    """Say, while generating, that no input of `model` is padding without a mask.
+def sample(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    generator: torch.Generator | None = None,
+    log_probabilities: bool = False,
+) -> Decoded:
+    """Continue `prompts` (ids) as one batch by what `config` alone says; for rollouts.
 
-    transformers drops a mask that masks nothing, and takes the filling behind an answer that has
-    ended for padding that nobody masked; so the model's configuration names no padding token
-    meanwhile. Generation goes by the one in its GenerationConfig.
+    What `config` leaves open is neutral: no stop token, all of the vocabulary. Random numbers come
+    from `generator`, or from torch's global one: one for each prompt and new token in our loop,
+    where a row's draws do not depend on the rows beside it.
+
+    A log-probability is ln softmax(logits / temperature) of the token that was taken, in float32,
+    over the whole vocabulary: `top_k`, `top_p` and `min_p` narrow what is drawn, not what is
+    reported. For greedy decoding the temperature is 1. Dropout is off, and the mode of `model`
+    is as before afterwards.
+
+    Computed in the precision of the weights, or of the autocast around the call.
+
+    Raises:
+        InputError: a prompt is empty or leaves no room, or the logits are not finite.
+        UserError: log-probabilities of beams, or several completions of a prompt.
     """
-    config = model.config.get_text_config()
-    before, config.pad_token_id = config.pad_token_id, None
+    if not prompts:
+        return Decoded([], [], [] if log_probabilities else None)
+    ours = _ours(model, config)
+    if config.max_new_tokens is not None:
+        _check_room(prompts, config.max_new_tokens, context_length(model))
+    with _evaluating(model):
+        if ours:
+            uniforms = _uniforms(len(prompts), config, generator)
+            return decode(bare(model), prompts, config, uniforms, log_probabilities)
+        if generator is None:
+            return generate(model, prompts, config, log_probabilities)
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        with _seeded(model, int(seed)):
+            return generate(model, prompts, config, log_probabilities)
+
+
+def _ours(model: Any, config: GenerationConfig) -> bool:
+    """Whether our loop decodes this; if not, the log says once why."""
+    if reason := why_not(model, config):
+        tell_once(reason)
+    return not reason
+
+
+def _uniforms(
+    size: int, config: GenerationConfig, generator: torch.Generator | None
+) -> torch.Tensor | None:
+    """(B, T) numbers from [0, 1); None for greedy decoding."""
+    if not config.do_sample:
+        return None
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(size, config.max_new_tokens, generator=generator, device=device)
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Every module in evaluation mode, and afterwards in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
     try:
         yield
     finally:
-        config.pad_token_id = before
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _seeded(model: Any, seed: int) -> Iterator[None]:
+    """torch's global random numbers from `seed`, and afterwards as they were."""
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def generation_config(
@@ -105,21 +175,6 @@ def _check_room(prompts: Sequence[Sequence[int]], new_tokens: int, context: int)
                 f"of {context} must hold it",
                 "give a shorter prompt (not an empty one), or a smaller max_new_tokens",
             )
-
-
-def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) ids with the padding on the left, and the (B, T) mask of what is no padding."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
-
-
-def _until_stop(row: Sequence[int], stops: Sequence[int]) -> tuple[list[int], bool]:
-    for index, token in enumerate(row):
-        if token in stops:
-            return list(row[:index]), True
-    return list(row), False
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:

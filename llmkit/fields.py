@@ -9,14 +9,13 @@ fields of a dataclass and of its bases, or, for `GenerationConfig`, the keywords
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from llmkit.errors import LlmkitError
+from llmkit.source_text import class_named, import_of, package_folder, string_pairs
 
 # Classes a recipe may pass arguments to -> the file that defines them.
 CLASSES = {
@@ -28,6 +27,7 @@ CLASSES = {
     "trl.DPOConfig": "trl/trainer/dpo_config.py",
     "trl.GRPOConfig": "trl/trainer/grpo_config.py",
     "trl.RLOOConfig": "trl/trainer/rloo_config.py",
+    "llmkit.PPOConfig": "llmkit/trainers/ppo_config.py",
     "peft.LoraConfig": "peft/tuners/lora/config.py",
 }
 MODEL_TYPES = "transformers/models/auto/auto_mappings.py"
@@ -70,23 +70,6 @@ class Kind:
 
 
 @cache
-def package_folder(package: str) -> Path:
-    """The folder above an installed package, found without importing it."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise LlmkitError(f"{package} is not installed; pip install --upgrade llmkit")
-    return Path(spec.origin).parent.parent
-
-
-@cache
-def _tree(file: str) -> ast.Module:
-    path = package_folder(file.split("/")[0]) / file
-    if not path.exists():
-        raise LlmkitError(f"{file} is not there: this version of the library is not supported")
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-@cache
 def fields_of(name: str) -> dict[str, Kind]:
     """Field name -> what it accepts, for a class of `CLASSES` (`"trl.SFTConfig"`)."""
     if name == "transformers.GenerationConfig":
@@ -123,41 +106,45 @@ def model_types() -> dict[str, str]:
 
 
 def _class(file: str, name: str) -> ast.ClassDef:
-    for node in _tree(file).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return node
-    raise LlmkitError(f"{file} has no class {name}: this version of the library is not supported")
+    node = class_named(file, name)
+    if node is None:
+        what = f"{file} has no class {name}: this version of the library is not supported"
+        raise LlmkitError(what)
+    return node
 
 
-def _class_fields(file: str, name: str) -> Iterator[tuple[str, Kind]]:
+@cache
+def _class_fields(file: str, name: str) -> Mapping[str, Kind]:
     """The fields of a dataclass, those of its bases first, as `dataclasses.fields` orders them."""
     node = _class(file, name)
+    fields: dict[str, Kind] = {}
     for base in reversed(node.bases):
         if isinstance(base, ast.Name) and (home := _home(file, base.id)):
-            yield from _class_fields(home, base.id)
+            fields |= _class_fields(home, base.id)
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             text = ast.unparse(statement.annotation)
             if not text.startswith("ClassVar"):
-                yield statement.target.id, kind_of(statement.annotation, statement.value)
+                fields[statement.target.id] = kind_of(statement.annotation, statement.value)
+    return fields
 
 
 def _home(file: str, name: str) -> str | None:
     """The file that defines the class `name`, as seen from `file`; None outside the libraries."""
-    for node in _tree(file).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return file
-        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
-            known = CLASSES.get(f"{node.module}.{name}")
-            if known or not (node.level or (node.module or "").startswith(file.split("/")[0])):
-                return known
-            start = file.split("/")[: -node.level] if node.level else []
-            found = "/".join([*start, *(node.module or "").split(".")]).strip("/")
-            root = package_folder(file.split("/")[0])
-            if (root / f"{found}.py").exists():
-                return _home(f"{found}.py", name)
-            return _home(f"{found}/__init__.py", name)
-    return None
+    if class_named(file, name) is not None:
+        return file
+    node = import_of(file, name)
+    if node is None:
+        return None
+    known = CLASSES.get(f"{node.module}.{name}")
+    if known or not (node.level or (node.module or "").startswith(file.split("/")[0])):
+        return known
+    start = file.split("/")[: -node.level] if node.level else []
+    found = "/".join([*start, *(node.module or "").split(".")]).strip("/")
+    root = package_folder(file.split("/")[0])
+    if (root / f"{found}.py").exists():
+        return _home(f"{found}.py", name)
+    return _home(f"{found}/__init__.py", name)
 
 
 def kind_of(annotation: ast.expr, default: ast.expr | None = None) -> Kind:
@@ -177,7 +164,7 @@ def kind_of(annotation: ast.expr, default: ast.expr | None = None) -> Kind:
             words += values
         else:
             anything = True
-    if default is not None and re.search(r"(^|default=)None\b", ast.unparse(default)):
+    if default is not None and _is_none(default):
         types.append(type(None))
     # `SchedulerType | str` takes any string on paper, but only the enum's words in truth.
     if words and str in types and _only_enum(annotation):
@@ -186,6 +173,13 @@ def kind_of(annotation: ast.expr, default: ast.expr | None = None) -> Kind:
     if any("[" in str(word) for word in words):
         types.append(str)
     return Kind(ast.unparse(annotation), tuple(types), tuple(words), anything)
+
+
+def _is_none(default: ast.expr) -> bool:
+    """`None`, or `field(default=None, ...)`."""
+    if isinstance(default, ast.Call):
+        return any(word.arg == "default" and _is_none(word.value) for word in default.keywords)
+    return isinstance(default, ast.Constant) and default.value is None
 
 
 def _alternatives(node: ast.expr) -> Iterator[ast.expr]:
@@ -214,12 +208,12 @@ def _only_enum(annotation: ast.expr) -> bool:
 def _enum_words(name: str) -> tuple[str, ...]:
     """The values of one of transformers' string enums, such as `SchedulerType`."""
     for file in ENUM_FILES:
-        for node in _tree(file).body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                if not any("Enum" in ast.unparse(base) for base in node.bases):
-                    return ()
-                values = [s.value for s in node.body if isinstance(s, ast.Assign)]
-                return tuple(str(v.value) for v in values if isinstance(v, ast.Constant))
+        node = class_named(file, name)
+        if node is not None:
+            if not any("Enum" in ast.unparse(base) for base in node.bases):
+                return ()
+            values = [s.value for s in node.body if isinstance(s, ast.Assign)]
+            return tuple(str(v.value) for v in values if isinstance(v, ast.Constant))
     return ()
 
 
@@ -229,20 +223,11 @@ def _target(statement: ast.stmt) -> str:
     return ast.unparse(statement.targets[0]) if isinstance(statement, ast.Assign) else ""
 
 
-@cache
 def _string_pairs(file: str, name: str) -> dict[str, str]:
-    """A module-level `OrderedDict([("gpt2", "GPT2Config"), ...])` of two strings a pair."""
-    for statement in _tree(file).body:
-        if _target(statement) == name:
-            pairs = (node for node in ast.walk(statement) if isinstance(node, ast.Tuple))
-            return {
-                str(pair.elts[0].value): str(pair.elts[1].value)
-                for pair in pairs
-                if len(pair.elts) == 2
-                and isinstance(pair.elts[0], ast.Constant)
-                and isinstance(pair.elts[1], ast.Constant)
-            }
-    raise LlmkitError(f"{file} has no {name}: this version of the library is not supported")
+    pairs = string_pairs(file, name)
+    if pairs is None:
+        raise LlmkitError(f"{file} has no {name}: this version of the library is not supported")
+    return pairs
 
 
 def _generation_fields() -> dict[str, Kind]:

@@ -19,7 +19,8 @@ from llmkit import provenance
 from llmkit.errors import GateError, InputError, LlmkitError, UserError
 from llmkit.recipe import Recipe
 from llmkit.results import RUNS, Run, model_of
-from llmkit.run_dir import RUN_RECORD, StageFolder, digest_of, locked, write_json
+from llmkit.run_dir import StageFolder, digest_of, locked
+from llmkit.run_record import check_folder, write_run_record
 from llmkit.span import selected, spoken
 from llmkit.stage import Context
 from llmkit.stage_key import (
@@ -53,7 +54,7 @@ def run(
     Args:
         recipe: name of a shipped recipe, path of a YAML file, or a loaded `Recipe`.
         overrides: `{"sft.args.learning_rate": 1e-4}` or `["sft.args.learning_rate=1e-4"]`.
-        profile: name of one of the recipe's `profiles:`.
+        profile: name of one of the recipe's `profiles:`; its run is `<recipe>-<profile>`.
         force: run the selected stages even where nothing has changed. One of them that was begun
             with the settings as they are now, and stopped, goes on all the same.
         output_dir: folder that holds the runs; `runs` under the current folder by default.
@@ -66,9 +67,10 @@ def run(
     loaded = as_loaded(recipe, overrides, profile)
     span = selected(loaded, only, from_, to)
     check_inputs(loaded, span)
-    folder = Path(output_dir or RUNS) / loaded.name
+    folder = Path(output_dir or RUNS) / loaded.run_name
     ladder = Ladder(loaded, folder, force, spoken(recipe, overrides, profile, output_dir))
     with locked(folder):
+        check_folder(folder, loaded)
         ladder.recover()
         ladder.check_below(span)
         ladder.climb(span)
@@ -134,7 +136,8 @@ class Ladder:
     def _check_finished(self, name: str, needed_by: str) -> None:
         stage = StageFolder(self.folder, name)
         record = stage.record(self.command)
-        remedy = f"run it first: llmkit run {self.command} --from {name} --to {needed_by}"
+        first = next(n for n in self._above(name) if n == name or not self._is_finished(n))
+        remedy = f"run it first: llmkit run {self.command} --from {first} --to {needed_by}"
         if record is None:
             raise UserError(needed_by, f"needs {name}, which is not finished", remedy)
         self._check_good(stage, record)
@@ -143,6 +146,17 @@ class Ladder:
         if then != now:
             what = f"needs {name}, which was finished with other settings: {reasons(then, now)}"
             raise UserError(needed_by, what, remedy)
+
+    def _above(self, name: str) -> list[str]:
+        """The stages that `name` is made from, directly or not, and `name`, in order."""
+        above = {name}
+        for stage in reversed(self.recipe.stages):
+            if stage in above:
+                above.update(parents_of(self.recipe, stage))
+        return [stage for stage in self.recipe.stages if stage in above]
+
+    def _is_finished(self, name: str) -> bool:
+        return StageFolder(self.folder, name).record(self.command) is not None
 
     def climb(self, span: Sequence[str]) -> None:
         """Run what must run of the span, in order."""
@@ -154,7 +168,7 @@ class Ladder:
                 raise UserError(name, str(error), "change it in the recipe") from error
         if due:
             self.revision = provenance.git_revision(self.recipe.file.parent)
-        self._write_run_record()
+        write_run_record(self.folder, self.recipe, self.command)
         for position, name in enumerate(span, start=1):
             self._step(name, f"[{position}/{len(span)}] {name}")
 
@@ -277,14 +291,3 @@ class Ladder:
             "git_revision": self.revision,
             "hardware": provenance.hardware(),
         }
-
-    def _write_run_record(self) -> None:
-        write_json(
-            self.folder / RUN_RECORD,
-            {
-                "recipe": self.recipe.name,
-                "stages": self.recipe.kinds,
-                "seed": self.recipe.seed,
-                "resolved": plain(self.recipe.resolved),
-            },
-        )

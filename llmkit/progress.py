@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
-from tqdm import tqdm
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 QUIET_SECONDS = 2.0  # what is done sooner than this says nothing
@@ -23,11 +21,7 @@ class Progress:
         self.started = time.monotonic()
         self._next_line = self.started + QUIET_SECONDS
         self._skipped = 0  # done before this process began, so not part of the rate
-        self._bar = (
-            tqdm(total=total, desc=label, unit=unit, delay=QUIET_SECONDS, leave=False)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar = bar(label, total, unit) if sys.stderr.isatty() else None
 
     def start_at(self, done: int) -> None:
         """Say that `done` units were there already (a resumed run)."""
@@ -71,6 +65,13 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def bar(label: str, total: int | None, unit: str) -> Any:
+    """A bar of tqdm, which checking a recipe has no need to import."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=label, unit=unit, delay=QUIET_SECONDS, leave=False)
 
 
 def track(

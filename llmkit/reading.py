@@ -14,11 +14,12 @@ from llmkit.errors import Problem, RecipeError
 from llmkit.overrides import OverrideError, assign, split, substitute, unknown_variables
 from llmkit.stages import STAGES
 from llmkit.wording import describe, nearest
+from llmkit.yaml12 import Document, scalar
 from llmkit.yaml12 import Path as KeyPath
-from llmkit.yaml12 import parse, scalar
 
 TOP = {"name": str, "seed": int, "world": dict, "vars": dict, "stages": dict, "profiles": dict}
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+FOLDER = "use letters, digits, '.', '_' and '-'"
 Overrides = Sequence[str] | Mapping[str, Any] | None
 
 
@@ -31,9 +32,8 @@ class Reading:
     found: list[tuple[str, Problem]] = field(default_factory=list)
     builder: Builder = field(default_factory=Builder)
 
-    def mapping(self, text: str) -> dict[str, Any]:
-        """The recipe's text as a mapping, or an end here with what is wrong with it."""
-        document = parse(text)
+    def mapping(self, document: Document) -> dict[str, Any]:
+        """A recipe's document as a mapping of one's own, or an end here with what is wrong."""
         self.found += [(f"{self.file}:{line}", problem) for line, problem in document.problems]
         self.lines = {path: f"{self.file}:{line}" for path, line in document.lines.items()}
         if document.value is None and document.problems:
@@ -44,7 +44,7 @@ class Reading:
                 (), f"a recipe is a mapping, but this file {found}", "it begins with `stages:`"
             )
             self.stop()
-        return document.value
+        return copy.deepcopy(document.value)
 
     def note(self, path: KeyPath, what: str, remedy: str = "") -> None:
         """Remember a problem, with the place of the nearest key that has one."""
@@ -70,13 +70,12 @@ class Reading:
         return next((self.lines[path] for path in tries if path in self.lines), str(self.file))
 
     def check_top(self, top: dict[str, Any]) -> None:
-        for key, value in list(top.items()):
+        """The keys themselves, and the mappings that the changes from outside go into."""
+        for key in list(top):
             if key not in TOP:
                 self.note((key,), "no such key in a recipe", nearest(key, TOP))
-            elif not isinstance(value, TOP[key]) or isinstance(value, bool):
-                words = {str: "a text", int: "a whole number", dict: "a mapping"}
-                self.note((key,), f"must be {words[TOP[key]]}, not {describe(value)}")
-                del top[key]
+            elif TOP[key] is dict and not isinstance(top[key], dict):
+                self.note((key,), f"must be a mapping, not {describe(top.pop(key))}")
         if not top.get("stages"):
             if "stages" in top or not any(p.path == ("stages",) for _, p in self.found):
                 self.note(
@@ -86,10 +85,23 @@ class Reading:
                 )
             top["stages"] = {}
 
+    def check_values(self, top: dict[str, Any]) -> None:
+        """Name and seed, as they stand after profile, overrides and variables."""
+        name, seed = top.setdefault("name", self.file.stem), top.setdefault("seed", 0)
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            self.note(("name",), f"{name!r} cannot name a folder", FOLDER)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            self.note(("seed",), f"must be a whole number, not {describe(seed)}")
+        elif not 0 <= seed < 2**32:
+            self.note(("seed",), f"{seed} is no seed of numpy", f"it takes 0 to {2**32 - 1}")
+
     def change(self, top: dict[str, Any], overrides: Overrides, profile: str | None) -> None:
         """Apply the profile, then the overrides, each to where its dotted path leads."""
         profiles = top.get("profiles", {})
         for name, changes in profiles.items():
+            if not NAME.fullmatch(name):
+                what = "cannot name a folder, and a profile's run has its own"
+                self.note(("profiles", name), what, FOLDER)
             if not isinstance(changes, dict):
                 self.note(
                     ("profiles", name), f"must be a mapping of dotted keys, not {describe(changes)}"
@@ -121,7 +133,11 @@ class Reading:
                 path = ("stages", *path)
             elif path[0] in variables and len(path) == 1:
                 path = ("vars", *path)
-            elif path[0] not in TOP or path[0] == "profiles":
+            elif path[0] == "profiles":
+                raise OverrideError("profiles stand in the recipe alone; choose with --profile")
+            elif path in (("stages",), ("vars",)) and not isinstance(value, dict):
+                raise OverrideError(f"must be a mapping, not {describe(value)}")
+            elif path[0] not in TOP:
                 remedy = nearest(str(path[0]), [*stages, *TOP, *variables])
                 raise OverrideError(
                     f"{path[0]!r} is no stage and no top-level key" + f"; {remedy}" * bool(remedy)
@@ -159,7 +175,7 @@ class Reading:
         if name in TOP or name in top.get("vars", {}):
             self.note(path, "is the name of a top-level key or variable", "rename the stage")
         if not NAME.fullmatch(name):
-            self.note(path, "cannot name a folder", "use letters, digits, '.', '_' and '-'")
+            self.note(path, "cannot name a folder", FOLDER)
         if not isinstance(body, dict):
             self.note(path, f"a stage takes a mapping, not {describe(body)}")
             return None

@@ -13,9 +13,10 @@ from typing import Any
 from llmkit.assembly import Assembly
 from llmkit.build import load
 from llmkit.errors import InputError
-from llmkit.reading import NAME, Overrides, Reading
+from llmkit.reading import Overrides, Reading
 from llmkit.stage import Stage
 from llmkit.wording import nearest
+from llmkit.yaml12 import Document, parse
 
 WORLD = "llmkit.data.tinyworld.world:World"
 
@@ -30,6 +31,7 @@ class Recipe:
         references: stage name -> {reference as written: earlier stage's name, folder or Hub id}.
         resolved: the recipe as plain values, after profile, overrides and vars.
         profiles: the names of its profiles.
+        profile: the one that it is under.
     """
 
     name: str
@@ -41,6 +43,13 @@ class Recipe:
     references: dict[str, dict[str, str | Path]]
     resolved: dict[str, Any]
     profiles: tuple[str, ...] = ()
+    profile: str | None = None
+
+    @property
+    def run_name(self) -> str:
+        """The name of its run's folder. A profile's is its own: to try a recipe under `smoke`
+        must never cost the stages of a run of full size."""
+        return f"{self.name}-{self.profile}" if self.profile else self.name
 
     @classmethod
     def load(
@@ -53,41 +62,57 @@ class Recipe:
             RecipeError: the recipe has problems; all of them are told.
         """
         file = find(name_or_path)
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(str(file), "is not UTF-8 text", "save it as UTF-8") from error
+        return cls._read(file, document_of(file), overrides, profile)
+
+    @classmethod
+    def load_each(cls, name_or_path: str | Path, overrides: Overrides = ()) -> list[Recipe]:
+        """The recipe as `load` gives it, and then under each of its profiles. Raises as `load`."""
+        file = find(name_or_path)
+        document = document_of(file)
+        recipe = cls._read(file, document, overrides, None)
+        profiles = recipe.profiles
+        return [recipe, *(cls._read(file, document, overrides, name) for name in profiles)]
+
+    @classmethod
+    def _read(
+        cls, file: Path, document: Document, overrides: Overrides, profile: str | None
+    ) -> Recipe:
         reading = Reading(file)
-        top = reading.mapping(text)
+        top = reading.mapping(document)
         reading.check_top(top)
         reading.change(top, overrides, profile)
         top = reading.expand(top)
-        recipe = cls._assemble(reading, top)
+        reading.check_values(top)
+        recipe = cls._assemble(reading, top, profile)
         reading.stop()
         return recipe
 
     @classmethod
-    def _assemble(cls, reading: Reading, top: dict[str, Any]) -> Recipe:
+    def _assemble(cls, reading: Reading, top: dict[str, Any], profile: str | None) -> Recipe:
         """Build world and stages, and check how they stand to one another."""
-        name = top.get("name", reading.file.stem)
-        if not NAME.fullmatch(name):
-            what = f"{name!r} cannot name a folder"
-            reading.note(("name",), what, "use letters, digits, '.', '_' and '-'")
         world = top.get("world", {})
         reading.builder.build(load(WORLD), world, ("world",))
         kinds = {stage: kind for stage in top["stages"] if (kind := reading.kind(stage, top))}
         stages, references = Assembly(reading, top, kinds).build()
         return cls(
-            name=name,
+            name=top["name"],
             file=reading.file,
-            seed=top.get("seed", 0),
+            seed=top["seed"],
             world=world,
             stages=stages,
             kinds=kinds,
             references=references,
             resolved={key: value for key, value in top.items() if key != "profiles"},
             profiles=tuple(top.get("profiles", {})),
+            profile=profile,
         )
+
+
+def document_of(file: Path) -> Document:
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(str(file), "is not UTF-8 text", "save it as UTF-8") from error
 
 
 def shipped() -> Path:

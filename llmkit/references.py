@@ -15,7 +15,7 @@ from llmkit.stage import Facts, Stage
 from llmkit.wording import nearest
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FROM_HUB = ("model", "tokenizer")
+FROM_HUB = ("model", "tokenizer", "reward_model")
 
 
 def resolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from llmkit.errors import InputError, UserError
 from llmkit.references import HUB_ID
 from llmkit.run_dir import RECORD, RUN_RECORD, StageFolder, read_json
-from llmkit.tables import aligned, interval, seconds, single
+from llmkit.tables import aligned, in_order, metrics_table, pair_cells, seconds, single
 from llmkit.wording import nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 RUNS = Path("runs")
+REWRITE = "run the recipe again to write it anew"
 CHATS = ("sft", "dpo", "ppo", "grpo", "rloo")  # kinds of stages whose models hold conversations
-CELLS = 3  # models side by side in the table of metrics
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class FinishedStage:
     def metrics(self) -> dict[str, Any]:
         """The figures that the stage returned."""
         return dict(self.stage_json["metrics"])
+
+    @property
+    def model_folder(self) -> Path:
+        """The folder, where there is a model in it. Raises InputError."""
+        self._needs("config.json", "model")
+        return self.folder
 
     def model(self, **arguments: Any) -> PreTrainedModel:
         """The stage's model, by transformers alone; `arguments` go to its `from_pretrained`."""
@@ -67,6 +74,7 @@ class Run:
 
     folder: Path
     stages: Mapping[str, FinishedStage] = field(repr=False)
+    command: str = "RECIPE"  # behind `llmkit run`, to make the run again
 
     @classmethod
     def open(cls, run: str | Path, runs: str | Path | None = None) -> Run:
@@ -77,9 +85,10 @@ class Run:
         places = [Path(run), Path(runs or RUNS) / run]
         for folder in places:
             if (folder / RUN_RECORD).is_file():
-                return cls(folder, finished_stages(folder))
-        tried = " and ".join(str(place) for place in places)
-        raise InputError(str(run), f"there is no run in {tried}", f"make one: llmkit run {run}")
+                record = read_json(folder / RUN_RECORD, REWRITE)
+                command = str(record.get("command", record["recipe"]))
+                return cls(folder, finished_stages(folder, record["stages"], command), command)
+        raise no_run(str(run), runs)
 
     def __getitem__(self, name: str) -> FinishedStage:
         if name not in self.stages:
@@ -102,34 +111,59 @@ class Run:
         chats = [stage for stage in self.stages.values() if stage.kind in CHATS]
         return chats[-1] if chats else None
 
+    @property
+    def name(self) -> str:
+        """What `llmkit chat` and `llmkit report` call this run: its name, or its folder."""
+        here = self.folder.is_relative_to(RUNS)
+        return str(self.folder.relative_to(RUNS) if here else self.folder)
+
+    def commands(self) -> dict[str, str]:
+        """What to type: `run`, `report`, and `chat` where a model has learnt conversations."""
+        name = shlex.quote(self.name)
+        commands = {"run": f"llmkit run {self.command}", "report": f"llmkit report {name}"}
+        if self.chat_stage() is not None:
+            commands["chat"] = f"llmkit chat {name}"
+        return commands
+
     def report(self) -> Path:
         """Write `report.html` anew and return its path."""
         from llmkit.report.page import write_report
 
-        return write_report(self.folder)
+        return write_report(self.folder, self.commands())
 
     def table(self) -> str:
-        """Stage, time and figures; each model's metrics with their 95 % intervals; how to chat."""
+        """Time and figures of each stage; models by question types; held-out pairs; how to chat."""
         parts = [stage_table(self.stages.values())]
         for stage in self.stages.values():
             if stage.kind == "evaluate":
-                parts.append(metrics_table(evaluated(stage.folder)))
+                models = metrics_table(in_order(evaluated(stage.folder), self.stages))
+                note = f"value [95 % interval]; all figures: {stage.folder / 'metrics.json'}"
+                parts.append(f"{stage.name}\n\n{models}\n\n{note}")
+        pairs = {stage.name: pair_cells(stage.metrics) for stage in self.stages.values()}
+        judges = {name: cells for name, cells in pairs.items() if cells}
+        if judges:
+            parts.append(f"held-out preference pairs\n\n{metrics_table(judges)}")
         if self.chat_stage() is not None:
-            here = self.folder.is_relative_to(RUNS)
-            name = self.folder.relative_to(RUNS) if here else self.folder
-            parts.append(f"chat with it: llmkit chat {name}")
+            parts.append(f"chat with it: {self.commands()['chat']}")
         return "\n\n".join(parts)
 
 
-def finished_stages(folder: Path) -> dict[str, FinishedStage]:
-    """The finished stages of a run folder, in the recipe's order. Raises InputError."""
-    record = read_json(folder / RUN_RECORD, "run the recipe again to write it anew")
-    stages = {}
-    for name in record["stages"]:
-        found = StageFolder(folder, name).record(record["recipe"])
-        if found is not None:
-            stages[name] = FinishedStage(name, folder / name, found)
-    return stages
+def no_run(name: str, runs: str | Path | None) -> InputError:
+    """That there is no run of this name; with the nearest one there is, such as `NAME-smoke`."""
+    above = Path(runs or RUNS)
+    there = [record.parent.name for record in above.glob(f"*/{RUN_RECORD}")]
+    what = f"there is no run in {Path(name)} and {above / name}"
+    return InputError(name, what, nearest(name, there) or f"make one: llmkit run {name}")
+
+
+def finished_stages(folder: Path, names: Iterable[str], command: str) -> dict[str, FinishedStage]:
+    """Those of `names` that are finished. Raises InputError where one is broken."""
+    found = {name: StageFolder(folder, name).record(command) for name in names}
+    return {
+        name: FinishedStage(name, folder / name, record)
+        for name, record in found.items()
+        if record is not None
+    }
 
 
 def model_of(text: str, runs: str | Path | None = None) -> Path | str:
@@ -144,7 +178,7 @@ def model_of(text: str, runs: str | Path | None = None) -> Path | str:
     if any((place / RUN_RECORD).is_file() for place in places):
         run = Run.open(name, runs)
         if stage:
-            return run[stage].folder
+            return run[stage].model_folder
         last = run.chat_stage()
         if last is None:
             what = "no stage of this run has learnt conversations"
@@ -152,8 +186,7 @@ def model_of(text: str, runs: str | Path | None = None) -> Path | str:
         return last.folder
     if HUB_ID.fullmatch(text):
         return text
-    tried = " and ".join(str(place) for place in places)
-    raise InputError(name, f"there is no run in {tried}", f"make one: llmkit run {name}")
+    raise no_run(name, runs)
 
 
 def stage_table(stages: Iterable[FinishedStage]) -> str:
@@ -174,17 +207,3 @@ def stage_table(stages: Iterable[FinishedStage]) -> str:
 def evaluated(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """`metrics.json` of an evaluate stage: {model: {"task/metric": {value, low, high, n}}}."""
     return read_json(folder / "metrics.json", f"see {folder / RECORD} for the stage that made it")
-
-
-def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """A line a metric and a column a model, `value [low, high]` in each cell."""
-    names = list(dict.fromkeys(name for model in metrics.values() for name in model))
-    models, blocks = list(metrics), []
-    for start in range(0, len(models), CELLS):
-        shown = models[start : start + CELLS]
-        rows = [["metric [95 % interval]", *shown]]
-        for name in names:
-            cells = [metrics[model].get(name) for model in shown]
-            rows.append([name, *("-" if cell is None else interval(cell) for cell in cells)])
-        blocks.append(aligned(rows, right=set()))
-    return "\n\n".join(blocks)

@@ -162,9 +162,9 @@ class StageFolder:
         """Raises UserError, naming the file, when the folder is not as its stage left it."""
         change = first_change(self.path, record["artefacts"])
         if change is not None:
-            raise UserError(
-                str(self.path), f"{change} after the stage was finished", self.remedy(recipe)
-            )
+            what = f"{change} after the stage was finished"
+            remedy = f"put it back as it was, or {self.remedy(recipe)}"
+            raise UserError(str(self.path), what, remedy)
 
     def unfinished(self) -> dict[str, Any] | None:
         """What an earlier try was begun with, None where there is none or it cannot be told."""

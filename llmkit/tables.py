@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmkit.run_dir import RECORD
 
 WIDTH = 96  # characters a line
+WIDEST = 110  # of the table of models, which is not cut
 ROWS = 16  # figures after a stage
+ENDED = "ended"  # of an answer: no answer's worth is told by it alone
+ABSENT = "-"
+# What a figure means where the metric's own name does not say it.
+HEADINGS = {"tinyworld_facts/refused": "wrongly refused"}
+
+Cell = Mapping[str, float]  # value, low, high, n
+Metrics = Mapping[str, Mapping[str, Cell]]  # model -> "task/metric" -> cell
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of a task: one column of the table of models.
+
+    Attributes:
+        key: `task/metric`, as `metrics.json` has it.
+        question: the task, shortened where no other task is then named the same.
+        heading: the metric, in words.
+        main: whether it is the figure that the task is known by.
+    """
+
+    key: str
+    question: str
+    heading: str
+    main: bool
 
 
 def seconds(value: float) -> str:
@@ -46,9 +74,20 @@ def figure(value: Any) -> str:
     return str(value)
 
 
-def interval(cell: Mapping[str, float]) -> str:
-    """`0.912 [0.884, 0.935]` from {value, low, high}."""
-    return f"{cell['value']:#.3g} [{cell['low']:#.3g}, {cell['high']:#.3g}]"
+def decimals(value: float) -> str:
+    """Three decimals, a share without its zero; one from ten on.
+
+    >>> decimals(0.93), decimals(1.0), decimals(-0.0421), decimals(2.5), decimals(1234.56)
+    ('.930', '1.000', '-.042', '2.500', '1,234.6')
+    """
+    text = f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return re.sub(r"^(-?)0\.", r"\1.", text)
+
+
+def interval(cell: Cell) -> str:
+    """`.912 [.884, .935]` from {value, low, high}."""
+    low, high = decimals(cell["low"]), decimals(cell["high"])
+    return f"{decimals(cell['value'])} [{low}, {high}]"
 
 
 def single(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -91,8 +130,10 @@ def shortened(text: str, width: int) -> str:
     return f"{whole}, ..." if whole else text[: max(width - 3, 0)] + "..."
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Collection[int], width: int = WIDTH) -> str:
-    """Columns two spaces apart under the first row; the last column is cut at `width`."""
+def aligned(
+    rows: Sequence[Sequence[str]], right: Collection[int], width: int = WIDTH, heads: int = 1
+) -> str:
+    """Columns two spaces apart under the first `heads` rows; the last column is cut at `width`."""
     columns = list(zip(*rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     widths[-1] = max(min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)), 12)
@@ -106,4 +147,108 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int], width: int = 
                 for index, (cell, size) in enumerate(zip(cells, widths, strict=True))
             ).rstrip()
         )
-    return "\n".join([lines[0], rule, *lines[1:]])
+    return "\n".join([*lines[:heads], rule, *lines[heads:]])
+
+
+def columns(metrics: Metrics) -> list[Column]:
+    """The columns of the table of models: a main one for each task, then all the others.
+
+    A task's main metric is its first one that is not `ended`.
+    """
+    keys = list(dict.fromkeys(key for figures in metrics.values() for key in figures))
+    main: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: key.endswith(f"/{ENDED}")):
+        main.setdefault(key.rpartition("/")[0], key)
+    short = {task: task.removeprefix("tinyworld_") for task in main}
+    taken = Counter(short.values())
+    found = []
+    for key in keys:
+        task, _, metric = key.rpartition("/")
+        question = short[task] if taken[short[task]] == 1 else task
+        heading = "" if metric == question else HEADINGS.get(key, metric.replace("_", " "))
+        found.append(Column(key, question, heading, key == main[task]))
+    return sorted(found, key=lambda column: not column.main)
+
+
+def in_order(metrics: Metrics, stages: Iterable[str]) -> dict[str, Mapping[str, Cell]]:
+    """The models in the order of the run's stages; those of elsewhere stay where they are, last."""
+    places = {name: place for place, name in enumerate(stages)}
+    return {
+        name: metrics[name] for name in sorted(metrics, key=lambda n: places.get(n, len(places)))
+    }
+
+
+def pair_cells(figures: Mapping[str, Any]) -> dict[str, Cell]:
+    """What a stage measured on held-out preference pairs, as columns; empty where it did not.
+
+    All pairs first, then judging by length alone, which knows nothing, then each kind of pair.
+    """
+    named = {"all pairs": "accuracy", "length alone": "length_baseline"}
+    if not all(f"{name}_low" in figures for name in named.values()):
+        return {}
+    cells = {
+        f"{column}/accuracy": {
+            "value": figures[name],
+            "low": figures[f"{name}_low"],
+            "high": figures[f"{name}_high"],
+        }
+        for column, name in named.items()
+    }
+    by_kind = figures.get("accuracy_by_kind", {})
+    return cells | {f"{kind or 'other'}/accuracy": cell for kind, cell in by_kind.items()}
+
+
+def metrics_table(metrics: Metrics, width: int = WIDEST) -> str:
+    """A row a model and a column a question type, `value [low, high]` in each cell.
+
+    What does not fit beside one another follows below: first what each question type is known by,
+    then the other figures, without the models that have none of them.
+    """
+    found = columns(metrics)
+    sized = {column: _cells(metrics, column) for column in found}
+    room = width - max(map(len, ["model", *metrics]))
+    if sum(_size(cells) for cells in sized.values()) <= room:
+        groups = [found]
+    else:
+        groups = [[c for c in found if c.main], [c for c in found if not c.main]]
+    blocks = [block for group in groups for block in _blocks(group, sized, room)]
+    return "\n\n".join(
+        _block(metrics, block, sized, whole=number == 0) for number, block in enumerate(blocks)
+    )
+
+
+def _cells(metrics: Metrics, column: Column) -> list[str]:
+    """A column from its two headings down."""
+    cells = [figures.get(column.key) for figures in metrics.values()]
+    said = [ABSENT if cell is None else interval(cell) for cell in cells]
+    return [column.question, column.heading, *said]
+
+
+def _size(cells: Sequence[str]) -> int:
+    return 2 + max(map(len, cells))
+
+
+def _blocks(
+    group: Sequence[Column], sized: Mapping[Column, Sequence[str]], room: int
+) -> list[list[Column]]:
+    """The columns in as many pieces as it takes for each to fit into `room`."""
+    blocks: list[list[Column]] = []
+    used = 0
+    for column in group:
+        size = _size(sized[column])
+        if not blocks or used + size > room:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(column)
+        used += size
+    return blocks
+
+
+def _block(
+    metrics: Metrics, block: Sequence[Column], sized: Mapping[Column, Sequence[str]], whole: bool
+) -> str:
+    rows = list(zip(["model", "", *metrics], *(sized[column] for column in block), strict=True))
+    heads, models = rows[:2], rows[2:]
+    if not whole:
+        models = [row for row in models if any(cell != ABSENT for cell in row[1:])]
+    return aligned([*heads, *models], right=set(), width=10**6, heads=2)

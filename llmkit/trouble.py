@@ -49,23 +49,32 @@ def _has_gpu() -> bool:
 
 @contextmanager
 def signals_stop(stage: str) -> Iterator[None]:
-    """While it is open SIGINT, SIGTERM and SIGUSR1 raise `Stopped`; put back afterwards.
+    """While it is open SIGINT, SIGTERM and SIGUSR1 end in `Stopped`; put back afterwards.
 
-    A trainer that knows a better moment to stop puts its own handlers on top of these.
+    What they raise in the midst of the work is a `KeyboardInterrupt`, since a library that tries
+    one way after the other catches every `Exception`. Where one was swallowed all the same, the
+    stage is the last one that runs. A trainer that knows a better moment to stop puts its own
+    handlers on top of these.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread alone
         return
+    asked: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number, stage)
+        asked.append(number)
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in STOPS}
     try:
         yield
+    except KeyboardInterrupt:
+        asked.append(signal.SIGINT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked:
+        raise Stopped(asked[0], stage)
 
 
 @contextmanager
@@ -73,8 +82,6 @@ def told_clearly(stage: StageFolder) -> Iterator[None]:
     """Turn what the machine refuses (disk, rights, a lost mount) into one clear message."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise Stopped(signal.SIGINT, stage.name) from None
     except (LlmkitError, BrokenPipeError):  # a pipe is closed by its reader: `| head`
         raise
     except Exception as error:

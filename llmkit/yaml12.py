@@ -34,6 +34,7 @@ def parse(text: str) -> Document:
     document = Document()
     try:
         node = YAML(typ="safe", pure=True).compose(text)
+        document.value = None if node is None else _value(node, (), document)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(filter(None, (error.context, error.problem)))
@@ -41,10 +42,8 @@ def parse(text: str) -> Document:
         document.problems.append((line, Problem((), f"not valid YAML: {what}")))
     except YAMLError as error:
         document.problems.append((1, Problem((), f"not valid YAML: {error}")))
-    except RecursionError:
+    except RecursionError:  # or an anchor that holds its own alias
         document.problems.append((1, Problem((), "nested too deeply to be read")))
-    else:
-        document.value = None if node is None else _value(node, (), document)
     return document
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -72,6 +73,12 @@ def interrupt(name: str, number: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     if how == "ctrl_c":
         os.kill(os.getpid(), signal.SIGINT)
+    if how == "in_a_library":
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+    if how == "swallowed":
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
     if how == "pause":
         print("pausing", flush=True)
         time.sleep(60)

@@ -92,7 +92,7 @@ def test_run_is_opened_by_name_or_folder(recipe: Path, tmp_path: Path) -> None:
     made = llmkit.run(recipe)
     assert Run.open("tiny").folder == made.folder
     assert Run.open(tmp_path / "runs/tiny")["words"].metrics == made["words"].metrics
-    with pytest.raises(InputError, match=r"there is no run in tinny and runs/tinny; make one"):
+    with pytest.raises(InputError, match=r"there is no run in tinny and runs/tinny; did you mean tiny"):
         Run.open("tinny")
 
 
@@ -101,6 +101,8 @@ def test_model_of_a_run_its_stage_a_folder_or_the_hub(recipe: Path, tmp_path: Pa
     assert model_of("tiny:shout") == Path("runs/tiny/shout")
     assert model_of("runs/tiny/shout") == Path("runs/tiny/shout")
     assert model_of("openai-community/gpt2") == "openai-community/gpt2"
+    with pytest.raises(InputError, match="tiny/words: holds no model: the stage is a `words`"):
+        model_of("tiny:words")
     with pytest.raises(UserError, match=r"learnt conversations; name a stage: tiny:STAGE"):
         model_of("tiny")
     record = tmp_path / "runs/tiny/shout/stage.json"

@@ -37,3 +37,16 @@ def test_startup_times_the_commands_and_finds_no_torch(tmp_path: Path) -> None:
     median = result["median_seconds"]
     assert isinstance(median, dict)
     assert "llmkit --help" in median and all(value > 0 for value in median.values())
+
+
+@pytest.mark.slow
+def test_decode_times_every_variant_that_agrees(tmp_path: Path) -> None:
+    sizes = {"layers": 1, "width": 32, "vocab-size": 101, "prompt": 8, "new-tokens": 6}
+    arguments = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+    arguments += ["--repeats", "1", "--batches", "1", "9"]
+    result = _run("decode.py", tmp_path / "result.json", *arguments)
+    rows = result["rows"]
+    assert isinstance(rows, list) and len(rows) == 2 * 2 * 3
+    assert {row["variant"] for row in rows} == {"generate", "generate, static cache", "llmkit"}
+    assert all(row["against_generate"] == 1 for row in rows if row["variant"] == "generate")
+    assert all(row["tokens_per_second"] > 0 for row in rows)

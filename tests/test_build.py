@@ -117,6 +117,11 @@ def test_faults_are_named_with_path_and_remedy(mapping: dict, message: str) -> N
     assert found[0].startswith(message), found[0]
 
 
+def test_where_no_key_is_near_all_are_told() -> None:
+    (message,) = faults(inner={"zzz": 1})
+    assert message == "thing.inner.zzz: no such key in Inner; there are depth, share"
+
+
 def test_a_missing_key_is_named() -> None:
     builder = Builder()
     assert builder.build(Thing, {}, ()) is None

@@ -61,6 +61,15 @@ def test_answers_come_through_a_pipe(
     assert out == f"{answer}\n" * 2 and answer  # the same after a reset, and nothing after /quit
 
 
+def test_bytes_that_are_no_text_do_not_end_the_chat(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = io.BytesIO(b"\xff\xfe sky?\nsky?\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8"))
+    chat(folder, max_new_tokens=2)
+    assert capsys.readouterr().out.count("\n") == 2
+
+
 def test_the_history_is_the_prompt(folder: Path) -> None:
     talk = Talk(folder, max_new_tokens=4, system="Be brief")
     out = io.StringIO()

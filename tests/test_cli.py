@@ -45,6 +45,41 @@ def test_a_missing_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["chat", "x", "--temperature", "-1"], "--temperature: -1.0 is negative"),
+        (["chat", "x", "--max-new-tokens", "0"], "--max-new-tokens: 0 is not positive"),
+        (["chat", "x"], "x: there is no run in x and runs/x; make one: llmkit run x"),
+    ],
+)
+def test_options_out_of_range_are_told(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"llmkit: {message}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "quickstart", "--profil", "smoke"], "unrecognized arguments: --profil smoke"),
+        (["run"], "the following arguments are required: RECIPE\n"),
+    ],
+)
+def test_options_are_not_guessed(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "nowhere", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from tiny_chat import tiny_model, tiny_tokenizer
+from transformers import GenerationConfig
 
-from llmkit.decode import complete, nats, prompt_ids
+from llmkit.decode import complete, nats, prompt_ids, sample
 from llmkit.errors import InputError
 
 CONTEXT = 24
@@ -65,6 +66,61 @@ def test_sampling_repeats_with_its_seed(model: Any, tokenizer: Any) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_a_prompts_draws_depend_on_no_batch_and_on_no_prompt_after_it(
+    model: Any, tokenizer: Any
+) -> None:
+    settings = {"max_new_tokens": 6, "do_sample": True, "temperature": 2.0}
+    asked = prompts(tokenizer) * 3
+    whole = complete(model, tokenizer, asked, settings, 64, seed=1)
+    for batch_size in (1, 4):
+        assert complete(model, tokenizer, asked, settings, batch_size, seed=1) == whole
+    assert complete(model, tokenizer, asked[:7], settings, 64, seed=1) == whole[:7]
+    assert whole[:5] != whole[5:10]  # the same prompt in two places is drawn anew
+
+
+def test_sample_keeps_the_stop_token_and_the_order(model: Any, tokenizer: Any) -> None:
+    asked = prompts(tokenizer)
+    stops = [by_hand(model, asked[1], 8, [])[0][2]]
+    config = GenerationConfig(max_new_tokens=8, eos_token_id=stops)
+    expected = [by_hand(model, prompt, 8, stops) for prompt in asked]
+    found = sample(model, asked, config)
+    assert found.ids == [ids + stops * ended for ids, ended in expected]
+    assert found.ended == [ended for _, ended in expected] and found.log_probabilities is None
+    assert sample(model, [], config).ids == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"repetition_penalty": 1.2}], ids=["ours", "generate"])
+def test_sample_draws_by_its_generator(
+    model: Any, tokenizer: Any, settings: dict[str, float]
+) -> None:
+    config = GenerationConfig(max_new_tokens=6, do_sample=True, temperature=2.0, **settings)
+    asked = prompts(tokenizer)
+    before = torch.random.get_rng_state()
+    generator = torch.Generator().manual_seed(1)
+    one, two = sample(model, asked, config, generator), sample(model, asked, config, generator)
+    assert one != two
+    assert one == sample(model, asked, config, torch.Generator().manual_seed(1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(5)
+    three = sample(model, asked, config)
+    torch.manual_seed(5)
+    assert sample(model, asked, config) == three != sample(model, asked, config)
+
+
+def test_sample_switches_dropout_off_and_every_module_back(tokenizer: Any) -> None:
+    model = tiny_model(tokenizer, CONTEXT)
+    config = GenerationConfig(max_new_tokens=6)
+    expected = sample(model, prompts(tokenizer), config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9
+    model.train()
+    model.transformer.h.eval()
+    assert sample(model, prompts(tokenizer), config) == expected
+    assert model.training and model.transformer.wte.training
+    assert not any(module.training for module in model.transformer.h.modules())
+
+
 def test_the_models_own_settings_do_not_slip_in(model: Any, tokenizer: Any) -> None:
     plain = complete(model, tokenizer, prompts(tokenizer), {"max_new_tokens": 6})
     model.generation_config.repetition_penalty = 5.0
@@ -78,6 +134,8 @@ def test_the_models_own_settings_do_not_slip_in(model: Any, tokenizer: Any) -> N
 def test_a_prompt_without_room_is_named(model: Any, tokenizer: Any, prompt: list[int]) -> None:
     with pytest.raises(InputError, match="prompt 2"):
         complete(model, tokenizer, [[5], prompt], {"max_new_tokens": 4})
+    with pytest.raises(InputError, match="prompt 2"):
+        sample(model, [[5], prompt], GenerationConfig(max_new_tokens=4))
 
 
 def test_plain_prompts_begin_a_document(tokenizer: Any) -> None:

@@ -11,13 +11,45 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "llmkit"
 FLOORS = (
-    ("errors", "schema", "stage", "fields", "wording", "build", "yaml12", "run_dir", "progress"),
+    (
+        "errors",
+        "schema",
+        "stage",
+        "source_text",
+        "fields",
+        "wording",
+        "build",
+        "yaml12",
+        "run_dir",
+        "progress",
+    ),
     ("data", "kernels", "metrics", "device", "tables"),
-    ("tasks", "generation", "decode", "model", "patch", "patches", "report"),
+    (
+        "tasks",
+        "rewards",
+        "generation",
+        "decode",
+        "decoding",
+        "model",
+        "reward_model",
+        "patch",
+        "patches",
+        "report",
+    ),
     ("trainers", "web"),
     ("stages",),
     ("overrides", "references", "reading", "assembly", "recipe"),
-    ("stage_key", "provenance", "trouble", "results", "span", "ladder", "plan", "chat"),
+    (
+        "stage_key",
+        "run_record",
+        "provenance",
+        "trouble",
+        "results",
+        "span",
+        "ladder",
+        "plan",
+        "chat",
+    ),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

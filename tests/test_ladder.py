@@ -157,6 +157,24 @@ def test_impossible_span_is_one_clear_error(tmp_path: Path, options: dict, messa
     assert fake_stages.RUNS == []
 
 
+def test_what_is_missing_far_below_is_in_the_remedy(tmp_path: Path) -> None:
+    stages = {
+        "words": fake_stages.Words(),
+        "one": fake_stages.Upper(documents="words"),
+        "aside": fake_stages.Words(),
+        "two": fake_stages.Upper(documents="one"),
+    }
+    kinds = {"words": "words", "one": "upper", "aside": "words", "two": "upper"}
+    references = {"words": {}, "one": {"words": "words"}, "aside": {}, "two": {"one": "one"}}
+    recipe = fake_stages.recipe(tmp_path)
+    recipe = replace(recipe, stages=stages, kinds=kinds, references=references)
+    with pytest.raises(UserError, match="needs one, .*--from words --to two"):
+        run(recipe, output_dir=tmp_path, only="two")
+    run(recipe, output_dir=tmp_path, to="words")
+    with pytest.raises(UserError, match="needs one, .*--from one --to two"):
+        run(recipe, output_dir=tmp_path, only="two")
+
+
 def test_stage_outside_the_span_with_other_settings_is_refused(tmp_path: Path) -> None:
     climb(tmp_path)
     with pytest.raises(UserError, match="needs words, .* other settings: count 3 -> 9"):
@@ -274,6 +292,35 @@ def test_configs_of_all_stages_are_built_before_the_first_runs(
     assert prepared == ["shout"]
     climb(tmp_path)  # nothing runs, so nothing is built
     assert prepared == ["shout"]
+
+
+def test_a_profile_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """To try a recipe under `smoke` must not cost the stages of a full run, nor the other way."""
+    climb(tmp_path)
+    before = bytes_of(tmp_path / "tiny/words")
+    small = replace(fake_stages.recipe(tmp_path, {"count": 1}), profile="smoke")
+    run(small, output_dir=tmp_path)
+    assert bytes_of(tmp_path / "tiny/words") == before
+    assert (tmp_path / "tiny-smoke/words/words.txt").read_text() == "a 0 0\n"
+    assert climb(tmp_path) == []
+    named = replace(fake_stages.recipe(tmp_path), name="tiny-smoke")
+    with pytest.raises(UserError, match=r"tiny-smoke: holds a run of .* tiny under profile smoke"):
+        run(named, output_dir=tmp_path)
+
+
+def test_a_broken_run_record_is_written_anew(tmp_path: Path) -> None:
+    climb(tmp_path)
+    (tmp_path / "tiny/run.json").write_text("{")
+    assert climb(tmp_path) == []
+    assert json.loads((tmp_path / "tiny/run.json").read_text())["recipe"] == "tiny"
+
+
+def test_a_run_says_how_it_is_made_again(tmp_path: Path) -> None:
+    climb(tmp_path)
+    record = json.loads((tmp_path / "tiny/run.json").read_text())
+    assert record["command"] == f"tiny --output-dir {tmp_path}" and record["profile"] is None
+    with pytest.raises(UserError, match=r"there is no run in tiny-smok .*did you mean tiny\?"):
+        ladder.Run.open("tiny-smok", tmp_path)
 
 
 def test_second_run_imports_no_torch(tmp_path: Path) -> None:

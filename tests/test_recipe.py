@@ -173,9 +173,49 @@ def test_overrides_of_no_known_form_are_told(tmp_path: Path, overrides: object) 
     assert problem.startswith("command line: ") and "an override" in problem
 
 
+@pytest.mark.parametrize("key", ["launch", "executor", "engine", "time_limit"])
+def test_keys_that_nothing_honours_yet_are_refused_with_the_way_until_then(
+    tmp_path: Path, key: str
+) -> None:
+    (problem,) = problems(tmp_path, overrides=[f"sft.{key}=x"])
+    assert problem.startswith(f"command line: sft.{key}: is not honoured yet; ")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=abc", "seed: must be a whole number, not the text 'abc'"),
+        ("seed=true", "seed: must be a whole number, not true"),
+        ("seed=-1", "seed: -1 is no seed of numpy; it takes 0 to 4294967295"),
+        ("name=[a]", "name: ['a'] cannot name a folder; use letters"),
+        ("stages=3", "stages: must be a mapping, not the number 3"),
+        ("vars=3", "vars: must be a mapping, not the number 3"),
+        ("profiles.smoke.seed=1", "profiles.smoke.seed: profiles stand in the recipe alone"),
+    ],
+)
+def test_top_level_keys_are_judged_after_the_overrides(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    (problem,) = problems(tmp_path, overrides=[override])
+    assert problem.startswith(f"command line: {message}")
+
+
+def test_name_and_seed_may_come_from_variables(tmp_path: Path) -> None:
+    text = GOOD.replace("name: small\nseed: 3\n", "name: ${n}\nseed: ${s}\n")
+    recipe = load(tmp_path, text.replace("vars: {", "vars: {n: run_a, s: 7, "))
+    assert (recipe.name, recipe.seed) == ("run_a", 7)
+
+
 def test_an_unknown_profile(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, GOOD, (), "smok")
     assert problem == "command line: --profile: no profile 'smok'; did you mean smoke?"
+
+
+def test_a_profile_names_the_folder_of_its_run(tmp_path: Path) -> None:
+    assert load(tmp_path).run_name == load(tmp_path).name
+    assert load(tmp_path, profile="smoke").run_name == f"{load(tmp_path).name}-smoke"
+    (problem,) = problems(tmp_path, GOOD.replace("  smoke:", "  a/b:"))
+    assert "profiles.a/b: cannot name a folder" in problem
 
 
 def test_a_model_folder_and_a_hub_id_are_references(tmp_path: Path) -> None:

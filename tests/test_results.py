@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import upper_run
 
 from llmkit import results, tables
 from llmkit.errors import InputError
@@ -33,18 +34,22 @@ def test_model_and_tokenizer_load_by_transformers(tmp_path: Path) -> None:
         empty.model()
 
 
-def test_table_shows_stages_metrics_and_how_to_chat(tmp_path: Path) -> None:
+def test_table_shows_stages_models_by_question_types_and_how_to_chat(tmp_path: Path) -> None:
     def cell(value: float, low: float, high: float) -> dict[str, float]:
         return {"value": value, "low": low, "high": high, "n": 100}
 
     metrics = {
-        "pretrain": {"facts/cloze": cell(0.934, 0.901, 0.957)},
-        "sft": {"facts/cloze": cell(0.9, 0.86, 0.93), "chat/refused": cell(1, 0.963, 1)},
+        "sft": {"tinyworld_cloze/accuracy": cell(0.9, 0.86, 0.93), "chat/ok": cell(1, 0.963, 1)},
+        "pretrain": {"tinyworld_cloze/accuracy": cell(0.934, 0.901, 0.957)},
     }
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    pairs = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94}
+    pairs |= {"length_baseline": 0.5, "length_baseline_low": 0.4, "length_baseline_high": 0.6}
     stages = [
         finished("curate", "curate", tmp_path, documents=19412, removed=588),
+        finished("pretrain", "pretrain", tmp_path),
         finished("sft", "sft", tmp_path, **{f"figure_{n}": n / 7 for n in range(9)}),
+        finished("judge", "reward", tmp_path, **pairs),
         finished("evaluate", "evaluate", tmp_path),
     ]
     run = Run(Path("runs/quickstart"), {stage.name: stage for stage in stages})
@@ -52,28 +57,53 @@ def test_table_shows_stages_metrics_and_how_to_chat(tmp_path: Path) -> None:
         "stage           time  figures\n"
         "--------  ----------  " + "-" * 74 + "\n"
         "curate    1 min 15 s  documents 19,412, removed 588\n"
+        "pretrain  1 min 15 s\n"
         "sft       1 min 15 s  figure_0 0, figure_1 0.1429, figure_2 0.2857, figure_3 0.4286, ...\n"
+        "judge     1 min 15 s  accuracy 0.9, accuracy_low 0.85, accuracy_high 0.94, ...\n"
         "evaluate  1 min 15 s\n"
-        "all       3 min 46 s\n"
+        "all       6 min 17 s\n"
         "\n"
-        "metric [95 % interval]  pretrain              sft\n"
-        "----------------------  --------------------  --------------------\n"
-        "facts/cloze             0.934 [0.901, 0.957]  0.900 [0.860, 0.930]\n"
-        "chat/refused            -                     1.00 [0.963, 1.00]\n"
+        "evaluate\n"
+        "\n"
+        "model     cloze              chat\n"
+        "          accuracy           ok\n"
+        "--------  -----------------  -------------------\n"
+        "pretrain  .934 [.901, .957]  -\n"
+        "sft       .900 [.860, .930]  1.000 [.963, 1.000]\n"
+        "\n"
+        f"value [95 % interval]; all figures: {tmp_path / 'metrics.json'}\n"
+        "\n"
+        "held-out preference pairs\n"
+        "\n"
+        "model  all pairs          length alone\n"
+        "       accuracy           accuracy\n"
+        "-----  -----------------  -----------------\n"
+        "judge  .900 [.850, .940]  .500 [.400, .600]\n"
         "\n"
         "chat with it: llmkit chat quickstart"
     )
-    elsewhere = Run(tmp_path / "quickstart", run.stages)
-    assert elsewhere.table().endswith(f"llmkit chat {tmp_path / 'quickstart'}")
 
 
-def test_many_models_go_into_blocks_that_fit(tmp_path: Path) -> None:
-    cell = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 9}
-    metrics = {f"model_{n}": {"tinyworld_facts/accuracy": cell} for n in range(7)}
-    table = results.metrics_table(metrics)
-    assert table.count("tinyworld_facts/accuracy") == 3
-    assert all(f"model_{n}" in table for n in range(7))
-    assert max(map(len, table.splitlines())) <= 100
+def test_commands_name_the_run_wherever_it_lies(tmp_path: Path) -> None:
+    chat = {"sft": finished("sft", "sft", tmp_path)}
+    assert Run(Path("runs/gpt2/ladder"), chat, "gpt2/ladder seed=1").commands() == {
+        "run": "llmkit run gpt2/ladder seed=1",
+        "report": "llmkit report gpt2/ladder",
+        "chat": "llmkit chat gpt2/ladder",
+    }
+    elsewhere = Run(Path("/my runs/tiny"), {"words": finished("w", "words", tmp_path)}, "tiny")
+    assert elsewhere.commands() == {
+        "run": "llmkit run tiny",
+        "report": "llmkit report '/my runs/tiny'",
+    }
+
+
+def test_the_report_shows_the_commands_of_the_run(tmp_path: Path) -> None:
+    run = Run.open(upper_run.write_run(tmp_path / "upper"))
+    page = run.report().read_text(encoding="utf-8")
+    for command in run.commands().values():
+        assert command in page
+    assert "ppo" in run.table()
 
 
 def test_time_of_a_resumed_stage_says_so(tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ def test_a_recipe_runs_and_is_skipped_when_it_runs_again(name: str, tmp_path: Pa
     done = llmkit("run", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     stages = list(Recipe.load(name).stages)
-    run = tmp_path / "runs" / name
+    run = tmp_path / "runs" / f"{name}-smoke"
     assert all((run / stage / "stage.json").is_file() for stage in stages)
     assert not list(run.glob(".*.partial"))
     again = llmkit("run", *words, cwd=tmp_path)
     assert again.stdout.count("skipped: nothing changed") == len(stages)
-    said = llmkit("chat", name, cwd=tmp_path)
+    said = llmkit("chat", run.name, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     for stage in ("pretrain", "sft"):
         command = [sys.executable, "-c", PLAIN, str(run / stage)]

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from fake_stages import climb
+from fake_stages import RUNS, climb
 
 from llmkit.errors import Stopped, UserError
 
@@ -26,7 +26,7 @@ def test_what_the_machine_refuses_is_one_clear_error(
         climb(tmp_path)
 
 
-@pytest.mark.parametrize(("how", "number"), [("sigterm", 15), ("ctrl_c", 2)])
+@pytest.mark.parametrize(("how", "number"), [("sigterm", 15), ("ctrl_c", 2), ("in_a_library", 15)])
 def test_signal_stops_with_the_work_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, number: int
 ) -> None:
@@ -40,6 +40,17 @@ def test_signal_stops_with_the_work_kept(
     climb(tmp_path)
     tries = (tmp_path / "tiny/words/logs/tries.txt").read_text().split()
     assert tries == ["0", "1", "2"]
+
+
+def test_signal_that_a_library_swallows_stops_after_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERRUPT", "words:1:swallowed")
+    with pytest.raises(Stopped) as caught:
+        climb(tmp_path)
+    assert caught.value.exit_status == 128 + signal.SIGTERM
+    assert (tmp_path / "tiny/words/words.txt").exists() and RUNS == ["words"]
+    assert climb(tmp_path) == ["shout"]
 
 
 @pytest.mark.parametrize(

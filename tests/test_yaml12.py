@@ -64,3 +64,8 @@ def test_broken_text_is_a_problem_not_an_exception(text: str) -> None:
 
 def test_anchors_are_followed() -> None:
     assert parse("a: &x {z: 1}\nb: *x\n").value == {"a": {"z": 1}, "b": {"z": 1}}
+
+
+def test_an_anchor_that_holds_itself_is_told() -> None:
+    (problem,) = parse("a: &x {b: *x}\n").problems
+    assert "nested too deeply" in str(problem[1])

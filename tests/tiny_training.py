@@ -14,6 +14,14 @@ from typing import Any
 
 WORDS = "the a red blue cat dog house river runs sees finds old small and then".split()
 CONTEXT = 16
+PLAIN_FILES = {  # of a model folder that a training stage leaves
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+}
 
 
 def make_tokenizer(folder: Path) -> Any:

@@ -12,12 +12,14 @@ The forms, told apart by their columns:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llmkit.data.readers import BadRows, json_rows
 from llmkit.errors import InputError
+
+T = TypeVar("T")
 
 Messages = list[dict[str, str]]  # [{"role": "system" | "user" | "assistant", "content": ...}]
 
@@ -36,14 +38,18 @@ ROLES = {
 }
 
 
-def read_file(file: Path, bad_rows: BadRows, language: str = "en") -> Iterator[Messages]:
+def read_file(file: Path, bad_rows: BadRows) -> Iterator[Messages]:
     """The conversations of one JSON Lines or Parquet file.
 
     Raises:
         InputError: it is missing or broken, or more rows are bad than allowed.
     """
-    rows = parquet_rows(file) if file.suffix == ".parquet" else json_rows(file)
-    yield from read(rows, f"{file}:", file.name, bad_rows, language)
+    yield from read(file_rows(file), f"{file}:", file.name, bad_rows, conversations_of)
+
+
+def file_rows(file: Path) -> Iterator[tuple[int, Any]]:
+    """The numbered rows of a JSON Lines or Parquet file; a string is the reason why one is bad."""
+    return parquet_rows(file) if file.suffix == ".parquet" else json_rows(file)
 
 
 def parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -59,17 +65,23 @@ def parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(str(file), f"cannot be read: {what}", "download it again") from error
 
 
-def read(rows: Any, where: str, name: str, bad_rows: BadRows, language: str) -> Iterator[Messages]:
-    """Conversations of numbered rows; a row that is a string is the reason why it is none."""
+def read(
+    rows: Iterable[tuple[int, Any]],
+    where: str,
+    name: str,
+    bad_rows: BadRows,
+    made_of: Callable[[Mapping[str, Any]], Iterable[T]],
+) -> Iterator[T]:
+    """What `made_of` makes of numbered rows; where it raises ValueError, the row is a bad one."""
     for number, row in rows:
         try:
             if isinstance(row, str):
                 raise ValueError(row)
-            chats = list(conversations_of(row, language))
+            made = list(made_of(row))
         except ValueError as error:
             bad_rows.add(f"{where}{number}", f"{name}:{number}", str(error))
             continue
-        yield from chats
+        yield from made
 
 
 def conversations_of(row: Mapping[str, Any], language: str = "en") -> Iterator[Messages]:
@@ -88,36 +100,42 @@ def conversations_of(row: Mapping[str, Any], language: str = "en") -> Iterator[M
 
 
 def _messages(row: Mapping[str, Any]) -> list[Any]:
-    if "messages" in row:
-        return _listed(row["messages"], "messages")
-    if "conversations" in row:
-        turns = _listed(row["conversations"], "conversations")
-        return [
-            {"role": turn.get("from"), "content": turn.get("value")}
-            if isinstance(turn, Mapping) and "from" in turn
-            else turn
-            for turn in turns
-        ]
+    for column in ("messages", "conversations"):
+        if column in row:
+            return said("user", listed(row[column], column))
+    asked = question_of(row)
     answer = next((row[key] for key in ("completion", "response", "output") if key in row), None)
-    if "prompt" in row and answer is not None:
-        return _said("user", row["prompt"]) + _said("assistant", answer)
-    if "instruction" in row and answer is not None:
-        more = row.get("input") or row.get("context")
-        asked = f"{row['instruction']}\n\n{more}" if more else row["instruction"]
-        return _said("user", asked) + _said("assistant", answer)
+    if asked is not None and answer is not None:
+        return said("user", asked) + said("assistant", answer)
     there = ", ".join(map(str, row)) or "none"
     raise ValueError(f"columns in no known form (there are: {there}; known: {FORMS})")
 
 
-def _listed(value: Any, column: str) -> list[Any]:
+def question_of(row: Mapping[str, Any]) -> Any:
+    """What the columns of a row ask (text, or messages); None where they ask nothing."""
+    if "prompt" in row or "instruction" not in row:
+        return row.get("prompt")
+    more = row.get("input") or row.get("context")
+    return f"{row['instruction']}\n\n{more}" if more else row["instruction"]
+
+
+def listed(value: Any, column: str) -> list[Any]:
+    """The list in a column. Raises ValueError where it holds something else."""
     if not isinstance(value, list):
         raise ValueError(f"{column!r} holds {type(value).__name__}, not a list of messages")
     return value
 
 
-def _said(role: str, content: Any) -> list[Any]:
-    """A prompt or completion column: text, or messages already."""
-    return content if isinstance(content, list) else [{"role": role, "content": content}]
+def said(role: str, content: Any) -> list[Any]:
+    """A column as messages: text is one message of `role`; ShareGPT's words become TRL's."""
+    if not isinstance(content, list):
+        return [{"role": role, "content": content}]
+    return [
+        {"role": turn.get("from"), "content": turn.get("value")}
+        if isinstance(turn, Mapping) and "from" in turn
+        else turn
+        for turn in content
+    ]
 
 
 def checked(messages: list[Any], answered: bool = True) -> Messages:

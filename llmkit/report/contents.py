@@ -14,31 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from llmkit.errors import InputError
-from llmkit.report.curves import Points, curve
+from llmkit.report.charts import Chart, charts
 from llmkit.run_dir import RECORD, RUN_RECORD, read_json
 
-# Title of a chart -> the trainer's names of what stands in it, each drawn where it was logged.
-CHARTS = {
-    "loss": ("loss", "eval_loss"),
-    "bits per byte": ("eval_bits_per_byte",),
-    "token accuracy": ("mean_token_accuracy", "eval_mean_token_accuracy"),
-    "reward": ("reward", "objective/rlhf_reward", "eval_reward"),
-    "KL to the reference": ("kl", "objective/kl"),
-    "gradient norm": ("grad_norm",),
-    "learning rate": ("learning_rate",),
-}
 SAMPLES_PER_REASON = 3
 REMOVED_ROWS_READ = 50_000  # of removed/, in which samples are looked for
 REMEDY = "run the stage again with --force"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing, and what its last points are: label -> value."""
-
-    title: str
-    svg: str
-    last: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,7 +32,8 @@ class StageContents:
     funnel: dict[str, Any]  # curate's stats.json
     removed: dict[str, list[str]]  # reason -> texts
     evaluations: dict[str, dict[str, dict[str, float]]]  # model -> task/metric -> value, low, high
-    answers: list[dict[str, Any]]  # {task, prompt, answer, by_model: {model: completion}}
+    samples: list[dict[str, Any]]  # {model, task, prompt, answer, completion, scores}
+    rollouts: list[dict[str, Any]]  # {step, prompt, completion, reward}, while it was trained
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[StageContents]]:
@@ -92,10 +74,16 @@ def _read_stage(folder: Path, record: dict[str, Any]) -> StageContents:
         funnel=read_json(stats, REMEDY) if stats.is_file() else {},
         removed=removed_samples(folder / "removed"),
         evaluations=read_json(metrics, REMEDY) if metrics.is_file() else {},
-        answers=answers(
-            read_lines(folder / "samples.jsonl") + read_lines(folder / "completions.jsonl")
-        ),
+        samples=read_lines(folder / "samples.jsonl") + _completions(folder, record),
+        rollouts=read_lines(folder / "logs" / "completions.jsonl"),
     )
+
+
+def _completions(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a stage wrote that asks one model alone; the rows do not say which."""
+    model = ((record.get("parts") or {}).get("stage") or {}).get("model")
+    who = folder.name if model is None else f"{model} ({folder.name})"
+    return [{"model": who, **row} for row in read_lines(folder / "completions.jsonl")]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -103,7 +91,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # Not splitlines: a text may hold U+2028 and its like, which JSON does not escape.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
@@ -111,28 +100,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
-
-
-def charts(log: list[dict[str, Any]]) -> list[Chart]:
-    """A chart for each of CHARTS that the trainer logged. A step that was logged twice (before
-    and after a resume) counts as it was logged last."""
-    drawn = []
-    for title, names in CHARTS.items():
-        series: dict[str, Points] = {}
-        for name in names:
-            by_step = {
-                float(row["step"]): float(row[name])
-                for row in log
-                if isinstance(row.get(name), int | float) and isinstance(row.get("step"), int)
-            }
-            if by_step:
-                series[name] = sorted(by_step.items())
-        svg = curve(series, "step")
-        if svg:
-            drawn.append(
-                Chart(title, svg, {name: points[-1][1] for name, points in series.items()})
-            )
-    return drawn
 
 
 def removed_samples(folder: Path) -> dict[str, list[str]]:
@@ -150,32 +117,3 @@ def removed_samples(folder: Path) -> dict[str, list[str]]:
                 if rows >= REMOVED_ROWS_READ:
                     return samples
     return samples
-
-
-def answers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Completions of the same prompt side by side, in the order of their first appearance."""
-    together: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if "prompt" not in row or "completion" not in row:
-            continue
-        task = str(row.get("task", ""))
-        prompt = spoken(row["prompt"])
-        entry = together.setdefault(
-            json.dumps([task, prompt]),
-            {"task": task, "prompt": prompt, "answer": "", "by_model": {}},
-        )
-        entry["answer"] = entry["answer"] or spoken(row.get("answer"))
-        entry["by_model"].setdefault(str(row.get("model", "")), spoken(row["completion"]))
-    return list(together.values())
-
-
-def spoken(value: Any) -> str:
-    """A prompt or completion as text: a string as it is, messages as `role: content` lines."""
-    if isinstance(value, list):
-        return "\n".join(
-            f"{item.get('role', '')}: {item.get('content', '')}"
-            if isinstance(item, dict)
-            else str(item)
-            for item in value
-        )
-    return "" if value is None else str(value)

@@ -1,28 +1,27 @@
 """`evaluate`: models of the run by tasks, every figure with its 95 % interval.
 
-A task that asks gives a score for each completion: Wilson's interval where all scores are 0 or 1,
-Student's where they are not. A task that shows texts gives bits per byte and nats per token.
+A task that asks gives scores of the model's completions, one that shows texts how well the model
+foresees them. How much of each task stands in the training text is told beside.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from llmkit.errors import InputError, Problem
+from llmkit.errors import Problem
 from llmkit.generation import generation_problems, without_room
-from llmkit.schema import Named, Passes, Refers
+from llmkit.schema import Keyed, Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
-from llmkit.tasks.task import Completion, Example, LikelihoodTask, Measured, Task
+from llmkit.tasks.task import LikelihoodTask, Measured, Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-log = logging.getLogger("llmkit")
+    from llmkit.data.overlap import Found
 
 Figures = dict[str, dict[str, float]]  # "task/metric" -> {value, low, high, n}
 Rows = list[dict[str, Any]]
@@ -35,7 +34,10 @@ class Evaluate(Stage):
     Attributes:
         models: earlier stages, model folders or Hub ids.
         tasks: names of tasks, with their options; a task's `models` picks among the stage's.
-        shards: whose validation split the task bits_per_byte reads.
+        shards: whose validation split the task bits_per_byte reads, and in whose training split
+            the tasks' examples are looked for.
+        conversations: that the models were tuned on, for the tasks' examples to be looked for.
+        overlap: whether to look for them.
         batch_size: prompts generated at once.
         generation: GenerationConfig. Greedy where it does not say otherwise; each task knows how
             many new tokens its answers need, unless `max_new_tokens` is given here.
@@ -48,6 +50,10 @@ class Evaluate(Stage):
     tasks: Annotated[list[Any], Named("llmkit.tasks:TASKS")]
     revision: str | None = None
     shards: Annotated[str | None, Refers("shards", optional=True)] = None
+    conversations: Annotated[list[Any], Keyed("llmkit.data.conversations:CONVERSATIONS")] = field(
+        default_factory=list
+    )
+    overlap: bool = True
     batch_size: int = 256
     generation: Annotated[dict[str, Any], Passes("transformers.GenerationConfig")] = field(
         default_factory=dict
@@ -63,6 +69,11 @@ class Evaluate(Stage):
             for name in sorted(set(task.models or ()) - set(self.models)):
                 remedy = f"there is {', '.join(self.models)}"
                 yield Problem(("tasks", index), f"{name!r} is none of the stage's models", remedy)
+            if task.models is not None and not task.models:
+                yield Problem(("tasks", index), "no model takes it", "leave its `models` out")
+            if task.max_overlap is not None and not self.overlap:
+                what = "max_overlap is set, and `overlap: false` says not to look"
+                yield Problem(("tasks", index), what, "keep one of them")
         names = [name_of(task) for task in self.tasks]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -86,7 +97,7 @@ class Evaluate(Stage):
         given = "max_new_tokens" in self.generation
         tokens = (self.generation.get("max_new_tokens") if given else task.max_new_tokens) or 0
         path = ("generation", "max_new_tokens") if given else ("tasks", index)
-        for model in self.models if task.models is None else task.models:
+        for model in self._takers(task):
             what = without_room(model, tokens, upstream.get(model, Facts()).context_length)
             if what:
                 yield Problem(path, what, "set generation.max_new_tokens lower")
@@ -102,18 +113,20 @@ class Evaluate(Stage):
             yield Problem(("tasks", index), what, "set its validation_fraction above 0")
 
     def files(self) -> Iterator[Path]:
-        for task in self.tasks:
-            yield from task.files()
+        for source in (*self.tasks, *self.conversations):
+            yield from source.files()
 
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
-        for task in self.tasks:
-            yield from task.hub_data()
+        for source in (*self.tasks, *self.conversations):
+            yield from source.hub_data()
 
     def run(self, context: Context) -> dict[str, Any]:
-        """Write `metrics.json`, `samples.jsonl` and `logs/scores.jsonl`, one row an example."""
+        """Write `metrics.json`, `samples.jsonl`, `overlap.json` and `logs/scores.jsonl`."""
         from llmkit.device import tune_allocator
 
         tune_allocator()
+        if self.overlap:
+            self._look_for_overlap(context)
         metrics: dict[str, Figures] = {}
         rows: Rows = []
         for name in self.models:
@@ -128,66 +141,88 @@ class Evaluate(Stage):
             for metric, figure in figures.items()
         }
 
+    def _shards(self, context: Context) -> Path | None:
+        return Path(context.inputs[self.shards]) if self.shards is not None else None
+
+    def _look_for_overlap(self, context: Context) -> None:
+        """The gate `overlap` of each task, before any model is asked."""
+        from llmkit.tasks.training_text import TrainingText, maker_of, overlaps, texts_of
+
+        training = TrainingText(
+            shards=self._shards(context),
+            conversations=self.conversations,
+            inputs=context.inputs,
+            world=context.world,
+            seed=context.seed,
+        )
+        tokenizers = self._tokenizers(context)
+        maker = maker_of(training.shards, tokenizers.values()) if training.shards else None
+        if maker is None and not training.conversations:
+            what = "a model's tokenizer made its shards" if self.shards else "it has shards"
+            why = f"the stage knows no training text: neither {what} nor are there conversations"
+            context.gate_left_out("overlap", why, "known text")
+            return
+        asked = {
+            name_of(task): texts_of(task, tokenizers[self._takers(task)[0]], training)
+            for task in self.tasks
+        }
+        found, record = overlaps(asked, training.texts(maker, f"{context.name}: overlap"))
+        write_json(context.out / "overlap.json", record)
+        for task in self.tasks:
+            judge_overlap(context, task, found[name_of(task)])
+
+    def _takers(self, task: Measured) -> list[str]:
+        """The models that take the task."""
+        return self.models if task.models is None else task.models
+
+    def _tokenizers(self, context: Context) -> dict[str, PreTrainedTokenizerFast]:
+        from llmkit.model import load_tokenizer
+
+        return {name: load_tokenizer(context.inputs[name], self.revision) for name in self.models}
+
     def _measure(self, context: Context, name: str) -> tuple[Figures, Rows]:
         """The figures of all the tasks of one model, and a row for each example that it answered.
 
         The model is loaded once, and let go before the next comes.
         """
         from llmkit.model import load_for_inference, load_tokenizer
+        from llmkit.tasks.asking import ask, intervals
+        from llmkit.tasks.foreseeing import foreseen
 
         source = context.inputs[name]
         tokenizer = load_tokenizer(source, self.revision)
         model = load_for_inference(source, self.revision)
         figures: Figures = {}
         scored: Rows = []
-        for task in self.tasks:
-            if task.models is not None and name not in task.models:
-                continue
-            label = f"{context.name}: {name}, {name_of(task)}"
+        for task in (task for task in self.tasks if name in self._takers(task)):
+            word = name_of(task)
+            label = f"{context.name}: {name}, {word}"
             if isinstance(task, LikelihoodTask):
-                shards = Path(context.inputs[self.shards]) if self.shards else None
-                found = foreseen(context, task, model, tokenizer, shards, label)
+                shown = task.passages(tokenizer, context.world, context.seed, self._shards(context))
+                found = foreseen(shown, model, label)
             else:
-                rows = self._ask(context, task, model, tokenizer, label)
-                found = {key: interval(label, values) for key, values in columns(rows).items()}
-                scored += [{"model": name, "task": name_of(task), **row} for row in rows]
-            figures |= {f"{name_of(task)}/{metric}": value for metric, value in found.items()}
+                settings = {"max_new_tokens": task.max_new_tokens} | self.generation
+                asked = list(task.examples(context.world, context.seed))
+                size, seed = self.batch_size, context.seed
+                rows = ask(task, asked, model, tokenizer, settings, size, seed, label)
+                found = intervals(rows, label)
+                scored += [{"model": name, "task": word, **row} for row in rows]
+            figures |= {f"{word}/{metric}": value for metric, value in found.items()}
         return figures, scored
 
-    def _ask(
-        self,
-        context: Context,
-        task: Task,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        label: str,
-    ) -> Rows:
-        """Each example with what the model wrote and how it scored."""
-        from llmkit.decode import complete
-        from llmkit.model import context_length
 
-        generation = {"max_new_tokens": task.max_new_tokens} | self.generation
-        room = context_length(model) - generation["max_new_tokens"]
-        examples = list(task.examples(context.world, context.seed))
-        asked = [(e, ids) for e, ids in zip(examples, prompts(tokenizer, examples), strict=True)]
-        fitting = [(example, ids) for example, ids in asked if len(ids) <= room]
-        if len(fitting) < len(asked):
-            left = len(asked) - len(fitting)
-            log.warning("%s: %d of %d prompts do not fit the context", label, left, len(asked))
-        if not fitting:
-            remedy = "choose another task, or fewer max_new_tokens"
-            raise InputError(label, "no example whose prompt fits the model's context", remedy)
-        ids = [ids for _, ids in fitting]
-        written = complete(model, tokenizer, ids, generation, self.batch_size, context.seed, label)
-        rows = []
-        for (example, _), (tokens, ended) in zip(fitting, written, strict=True):
-            text = tokenizer.decode(tokens, skip_special_tokens=True)
-            scores = task.score(example, Completion(text, ended))
-            rows.append(
-                {"prompt": example.prompt, "answer": example.answer, "completion": text}
-                | {"ended": ended, "scores": scores}
-            )
-        return rows
+def judge_overlap(context: Context, task: Measured, found: Found) -> None:
+    """Record the gate `overlap` of one task."""
+    bound = "told only: no max_overlap is set"
+    if task.max_overlap is not None:
+        bound = f"at most {100 * task.max_overlap:.4g} %"
+    if not found.judged:
+        context.gate_left_out("overlap", f"{name_of(task)}: its examples are too short", bound)
+        return
+    passed = task.max_overlap is None or found.share <= task.max_overlap
+    said = f"{len(found.overlapping):,} of {found.judged:,} examples ({100 * found.share:.1f} %)"
+    remedy = "take them out of the training text (overlap.json shows some), or raise max_overlap"
+    context.gate("overlap", passed, f"{name_of(task)}: {said}", bound, remedy)
 
 
 def name_of(task: Measured) -> str:
@@ -196,19 +231,6 @@ def name_of(task: Measured) -> str:
 
     cls = type(task)
     return next(name for name, at in TASKS.items() if at == f"{cls.__module__}:{cls.__name__}")
-
-
-def prompts(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> list[list[int]]:
-    """Ids of the examples' prompts: chats by the template, plain texts as a document begins."""
-    from llmkit.decode import prompt_ids
-    from llmkit.model import encode_conversations
-
-    chats = [e.prompt for e in examples if not isinstance(e.prompt, str)]
-    encoded = iter(encode_conversations(tokenizer, chats, True) if chats else [])
-    return [
-        prompt_ids(tokenizer, e.prompt) if isinstance(e.prompt, str) else next(encoded)[0]
-        for e in examples
-    ]
 
 
 def first_of_each(rows: Rows, count: int) -> Rows:
@@ -220,51 +242,6 @@ def first_of_each(rows: Rows, count: int) -> Rows:
         if seen[row["model"], row["task"]] <= count:
             kept.append(row)
     return kept
-
-
-def columns(rows: Rows) -> dict[str, list[float]]:
-    """Metric -> its score in every row; all rows have the same metrics."""
-    return {metric: [row["scores"][metric] for row in rows] for metric in rows[0]["scores"]}
-
-
-def interval(label: str, scores: Sequence[float]) -> dict[str, float]:
-    """Wilson's interval for a share of yes, Student's for other scores."""
-    from llmkit.metrics.mean import Mean
-    from llmkit.metrics.proportion import Proportion
-
-    if set(scores) <= {0.0, 1.0}:
-        return Proportion().compute(scores=scores)
-    if len(scores) < 2:
-        raise InputError(label, "one score has no interval", "raise the task's limit")
-    return Mean().compute(scores=scores)
-
-
-def foreseen(
-    context: Context,
-    task: LikelihoodTask,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    shards: Path | None,
-    label: str,
-) -> Figures:
-    """`bits_per_byte` and `nats_per_token` of the task's texts."""
-    from llmkit.decode import nats
-    from llmkit.metrics.likelihood import BitsPerByte, NatsPerToken
-
-    passages = [
-        passage
-        for passage in task.passages(tokenizer, context.world, context.seed, shards)
-        if passage.num_bytes and any(passage.scored[1:])
-    ]
-    if len(passages) < 2:
-        raise InputError(label, f"{len(passages)} texts have no interval", "give it two or more")
-    found = nats(model, [(p.ids, p.scored) for p in passages], label)
-    num_tokens = [sum(p.scored[1:]) for p in passages]
-    num_bytes = [p.num_bytes for p in passages]
-    return {
-        "bits_per_byte": BitsPerByte().compute(nats=found, num_bytes=num_bytes),
-        "nats_per_token": NatsPerToken().compute(nats=found, num_tokens=num_tokens),
-    }
 
 
 def write_json(file: Path, value: object) -> None:

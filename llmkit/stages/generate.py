@@ -76,8 +76,10 @@ class Generate(Stage):
         import json
 
         from llmkit.decode import complete
+        from llmkit.device import tune_allocator
         from llmkit.model import is_chat_model, load_for_inference, load_tokenizer
 
+        tune_allocator()
         source = context.inputs[self.model]
         tokenizer = load_tokenizer(source, self.revision)
         model = load_for_inference(source, self.revision)

@@ -211,46 +211,22 @@ class SFT(Stage):
         return automatic_patches(model, own_loss=False) if self.patches == "auto" else self.patches
 
     def _peft_config(self, name: str, model: PreTrainedModel | None = None) -> Any:
-        """The LoraConfig of `peft:`, or None. GPT-2's layers hold their weights transposed."""
-        if self.peft is None:
-            return None
-        from peft import LoraConfig
-        from transformers.pytorch_utils import Conv1D
+        from llmkit.trainers.adapters import lora_config
 
-        given = {"task_type": "CAUSAL_LM"} | self.peft
-        if model is not None and any(isinstance(m, Conv1D) for m in model.modules()):
-            given = {"fan_in_fan_out": True} | given
-        try:
-            return LoraConfig(**given)
-        except (ValueError, TypeError) as error:
-            what = " ".join(str(error).split())
-            what = f"LoraConfig refuses it: {what}"
-            raise UserError(f"{name}.peft", what, "change these keys") from error
+        return lora_config(self.peft, name, "CAUSAL_LM", model)
 
     def _save(
         self, trainer: Any, tokenizer: PreTrainedTokenizerFast, template: str, out: Path
     ) -> PreTrainedModel:
         """Write the model (with `peft`, the adapter and the two merged); return it."""
+        from llmkit.trainers.adapters import merged
         from llmkit.trainers.session import save_model
         from llmkit.trainers.tuning import chat_generation, end_of_turn
 
-        if self.peft is not None and trainer.args.should_save:
-            save_adapter(trainer.model, out / "adapter", self.model)
         if self.peft is not None:
-            trainer.model = trainer.model.merge_and_unload()
+            merged(trainer, out / "adapter", self.model)
         vars(trainer.model).pop("forward", None)  # TRL bound its own on the instance
         closing = end_of_turn(tokenizer, template)
         trainer.model.generation_config = chat_generation(trainer.model, tokenizer, closing)
         save_model(trainer, out)
         return trainer.model
-
-
-def save_adapter(model: Any, folder: Path, base: str) -> None:
-    """The adapter alone, naming its base as the recipe does: PEFT writes an absolute path."""
-    import json
-
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
-    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,4 +8,7 @@ TASKS = {
     "tinyworld_facts": "llmkit.tasks.tinyworld_facts:TinyworldFacts",
     "tinyworld_unknown": "llmkit.tasks.tinyworld_unknown:TinyworldUnknown",
     "tinyworld_sums": "llmkit.tasks.tinyworld_sums:TinyworldSums",
+    "tinyworld_answers": "llmkit.tasks.tinyworld_answers:TinyworldAnswers",
+    "digit_sums": "llmkit.tasks.digit_sums:DigitSums",
+    "word_problems": "llmkit.tasks.word_problems:WordProblems",
 }

@@ -16,17 +16,28 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from llmkit.progress import Progress
 
+TOKENS = "tokens.json"  # in each checkpoint: tokens of the whole training up to it
+
 
 @dataclass
 class Meter:
-    """What the trainer counts and the display reads: tokens seen in this process, the last loss."""
+    """What the trainer counts and the display reads.
+
+    Attributes:
+        tokens: seen in this process.
+        before: seen by earlier processes of the same training, up to the checkpoint.
+        loss: of the last step.
+    """
 
     tokens: int = 0
     loss: float | None = None
+    before: int = 0
 
 
 class ShowProgress(TrainerCallback):
-    """Progress line or bar, and `logs/train.jsonl`.
+    """Progress line or bar, `logs/train.jsonl`, and the count of tokens in each checkpoint.
+
+    It stands before the callback that seals checkpoints, so that the count is sealed with the rest.
 
     Args:
         label: what is trained, the stage's name.
@@ -54,6 +65,14 @@ class ShowProgress(TrainerCallback):
         if self.progress is not None:
             loss = "" if self.meter.loss is None else f", loss {self.meter.loss:.3f}"
             self.progress.update(1, f"{self.tokens_per_second():,.0f} tokens/s{loss}")
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            tokens = self.meter.before + self.meter.tokens
+            (checkpoint / TOKENS).write_text(json.dumps(tokens), encoding="utf-8")
 
     def on_log(
         self,

@@ -109,6 +109,20 @@ class Guarded:
         )
         return self.optimizer
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """The trainer's own warnings of a resume, but not of a weight that is tied to a loaded one.
+
+        A tied head lies in the checkpoint once, as the embedding; no key of it is missing.
+        """
+        missing = set(load_result.missing_keys)
+        model: torch.nn.Module = self.model  # type: ignore[attr-defined]
+        weights = dict(model.named_parameters(remove_duplicate=False))
+        loaded = {id(weight) for name, weight in weights.items() if name not in missing}
+        left = [name for name in load_result.missing_keys if id(weights.get(name)) not in loaded]
+        super()._issue_warnings_after_load(  # type: ignore[misc]
+            load_result._replace(missing_keys=left)
+        )
+
     def floating_point_ops(self, inputs: Any) -> float:
         """The trainer's own figure, counting the model's parameters once rather than each time."""
         if not isinstance(inputs, Mapping) or "input_ids" not in inputs:

@@ -9,6 +9,7 @@ What `run` of a trainer stage has in common with the others; its own measuring c
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from llmkit.errors import Stopped
 from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
-from llmkit.trainers.display import ShowProgress
+from llmkit.trainers.display import TOKENS, ShowProgress
 from llmkit.trainers.guard import GATE
 from llmkit.trainers.stopping import StopOnSignal
 
@@ -37,8 +38,8 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
         patches: as `llmkit.patch.patched` takes them, lent to the model for the training.
 
     Returns:
-        `{steps, tokens, train_loss, train_seconds, tokens_per_second}`: all steps of the training,
-        and four figures of those that this process took, left out when none were left.
+        `{steps, tokens, train_loss, train_seconds, tokens_per_second}`: steps and tokens of the
+        whole training, and three figures of what this process did, left out when nothing was left.
 
     Raises:
         Stopped: a signal came; a checkpoint holds everything, and the same call goes on from it.
@@ -51,13 +52,12 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
     if checkpoint is not None and is_complete(checkpoint):
         return _nothing_left(trainer, checkpoint)
     if checkpoint is not None:
-        log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
-        settle_ratios(trainer.args, checkpoint)
+        _go_on_from(trainer, checkpoint)
     stop = StopOnSignal()
     show = ShowProgress(trainer.context.name, trainer.context.logs / "train.jsonl", trainer.meter)
     seal = SealCheckpoints(keep=trainer.args.save_total_limit)
     trainer.args.save_total_limit = None  # theirs would delete before the new one is sealed
-    for callback in (seal, stop, show):
+    for callback in (show, seal, stop):
         trainer.add_callback(callback)
     started = time.monotonic()
     try:
@@ -71,14 +71,25 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
     return _figures(trainer, result, time.monotonic() - started)
 
 
+def _go_on_from(trainer: Any, checkpoint: Path) -> None:
+    log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
+    settle_ratios(trainer.args, checkpoint)
+    trainer.meter.before = tokens_until(checkpoint)
+
+
 def _figures(trainer: Any, result: TrainOutput, seconds: float) -> dict[str, Any]:
     return {
         "steps": result.global_step,
-        "tokens": trainer.meter.tokens,
+        "tokens": trainer.meter.before + trainer.meter.tokens,
         "train_loss": result.training_loss,
         "train_seconds": round(seconds, 2),
         "tokens_per_second": round(trainer.meter.tokens / seconds),
     }
+
+
+def tokens_until(checkpoint: Path) -> int:
+    """Tokens that the training had seen when it wrote this checkpoint, in all its processes."""
+    return int(json.loads((checkpoint / TOKENS).read_text(encoding="utf-8")))
 
 
 def settle_ratios(args: Any, checkpoint: Path) -> None:
@@ -102,7 +113,7 @@ def _nothing_left(trainer: Any, checkpoint: Path) -> dict[str, Any]:
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state = state
     trainer.context.gate(GATE, True, "all steps", "finite", "")
-    return {"steps": state.global_step}
+    return {"steps": state.global_step, "tokens": tokens_until(checkpoint)}
 
 
 def save_model(trainer: Any, out: Path) -> None:

@@ -114,9 +114,10 @@ def trainer_problems(
             yield Problem(("args", key), "has no place here", reasons[key])
         elif key in COUNTS and value is not None and value <= 0:
             yield Problem(("args", key), f"{value} is not positive")
-    if args.get("max_steps") == 0:
+    steps = args.get("max_steps", -1)
+    if steps == 0 or steps < -1:
         remedy = "give a number, or leave it out for num_train_epochs"
-        yield Problem(("args", "max_steps"), "0 takes no step", remedy)
+        yield Problem(("args", "max_steps"), f"{steps} takes no step", remedy)
     if optimizer != "adamw" and "optim" in args:
         yield Problem(("args", "optim"), "stands against `optimizer: muon`", "keep one of the two")
     if tokens_per_step is not None and "gradient_accumulation_steps" in args:

@@ -33,7 +33,7 @@ class StopOnSignal(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Install the handlers, and put back what stood there.
+        """Install the handlers, and put back what stood there, for a signal too late as well.
 
         Python allows that in the main thread only; elsewhere signals go where they went before.
         """
@@ -46,6 +46,8 @@ class StopOnSignal(TrainerCallback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._received is not None and self.signal_number is None:
+            signal.raise_signal(self._received)  # it came when no step was left to stop after
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None and number == signal.SIGINT:

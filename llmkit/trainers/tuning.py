@@ -9,7 +9,6 @@ Source: https://huggingface.co/docs/trl/sft_trainer
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +33,7 @@ from llmkit.model import (
 )
 from llmkit.progress import Progress
 from llmkit.stage import Context
+from llmkit.trainers.adapters import old_name_allowed
 from llmkit.trainers.guard import Guarded
 from llmkit.trainers.step_order import StepOrder
 
@@ -49,9 +49,7 @@ class Tuner(Guarded, SFTTrainer):
     """TRL's SFTTrainer over rows that hold their labels."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with warnings.catch_warnings():
-            # peft reads an attribute by the name that transformers 5.23 has deprecated.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        with old_name_allowed():
             super().__init__(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -18,8 +18,6 @@ from llmkit.data.conversations import (
     StageConversations,
     TinyworldConversations,
     gathered,
-    mixed,
-    sliced,
 )
 from llmkit.data.readers import BadRows
 from llmkit.errors import InputError
@@ -44,7 +42,7 @@ def numbers(chats: list[list[dict[str, str]]]) -> list[int]:
 
 
 def read(source: Any, **inputs: Any) -> list[int]:
-    return numbers(source.conversations({}, inputs, 0, BadRows()))
+    return numbers(source.rows({}, inputs, 0, BadRows()))
 
 
 def test_tables_name_classes_with_their_key() -> None:
@@ -67,11 +65,6 @@ def test_tables_name_classes_with_their_key() -> None:
 def test_slices(tmp_path: Path, split: str, expected: Any) -> None:
     file = write(tmp_path / "a.jsonl", 10)
     assert read(PathConversations(path=str(file), split=split)) == list(expected)
-
-
-def test_parts_cover_the_whole_without_overlap() -> None:
-    rows = [chat(number) for number in range(37)]
-    assert sliced(rows, "[:85%]") + sliced(rows, "[85%:]") == rows
 
 
 def test_a_folder_stands_for_its_files_in_order(tmp_path: Path) -> None:
@@ -120,33 +113,16 @@ def test_a_hub_data_set_that_cannot_be_had_is_named() -> None:
 def test_tinyworld_is_the_worlds_own() -> None:
     world = {"seed": 1, "people": 20}
     source = TinyworldConversations(tinyworld="conversations", num_conversations=30)
-    chats = source.conversations(world, {}, 5, BadRows())
-    assert len(chats) == 30 and chats == source.conversations(world, {}, 5, BadRows())
-    assert chats != source.conversations(world, {}, 6, BadRows())
+    chats = source.rows(world, {}, 5, BadRows())
+    assert len(chats) == 30 and chats == source.rows(world, {}, 5, BadRows())
+    assert chats != source.rows(world, {}, 6, BadRows())
     held_out = TinyworldConversations(
         tinyworld="conversations", num_conversations=30, split="heldout"
     )
     asked = {messages[0]["content"] for messages in chats}
-    for messages in held_out.conversations(world, {}, 5, BadRows()):
+    for messages in held_out.rows(world, {}, 5, BadRows()):
         small_talk = len(messages[0]["content"].split()) < 6
         assert small_talk or messages[0]["content"] not in asked
-
-
-def test_without_weights_all_rows_come_once() -> None:
-    groups = [[chat(0), chat(1)], [chat(2)]]
-    assert numbers(mixed(groups, [None, None], 0)) == [0, 1, 2]
-
-
-def test_weights_are_shares_of_the_mix() -> None:
-    big, small = [chat(n) for n in range(90)], [chat(n) for n in range(100, 110)]
-    rows = numbers(mixed([big, small], [1.0, 3.0], 7))
-    assert len(rows) == 100
-    from_big, from_small = [n for n in rows if n < 100], [n for n in rows if n >= 100]
-    assert len(from_big) == 25 == len(set(from_big))  # 25 of 90 drawn, none twice
-    counts = sorted(from_small.count(n) for n in range(100, 110))
-    assert counts == [7] * 5 + [8] * 5  # 75 rows: ten come 7 times, five of them once more
-    assert rows == numbers(mixed([big, small], [1.0, 3.0], 7))
-    assert rows != numbers(mixed([big, small], [1.0, 3.0], 8))
 
 
 def test_gathered_counts_bad_rows_over_all_sources(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_ticks_of_one_value_still_span(value: float) -> None:
 
 
 def test_ends_of_the_line_are_the_corners_of_the_plot() -> None:
-    svg = ElementTree.fromstring(curves.curve({"loss": [(0, 10), (5, 4), (10, 0)]}, "step"))
+    svg = ElementTree.fromstring(curves.curve({"loss": [(0, 10), (5, 4), (10, 0)]}, "step", "l"))
     line = next(element for element in svg.iter() if element.tag == "polyline")
     points = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
     assert points[0] == (curves.LEFT, curves.TOP)
@@ -49,8 +49,17 @@ def test_many_points_are_thinned_with_both_ends_kept() -> None:
 
 
 def test_what_is_not_finite_is_left_out() -> None:
-    assert curves.curve({"loss": [(1, math.nan), (2, math.inf)]}, "step") == ""
-    assert curves.curve({}, "step") == ""
-    svg = curves.curve({"a<b": [(1, math.nan), (2, 3.0), (3, 4.0)]}, "step")
-    assert "a&lt;b" in svg and "a<b" not in svg
+    assert curves.curve({"loss": [(1, math.nan), (2, math.inf)]}, "step", "l") == ""
+    assert curves.curve({}, "step", "l") == ""
+    svg = curves.curve({"a<b": [(1, math.nan), (2, 3.0), (3, 4.0)]}, "step", "<i>")
+    assert "a&lt;b" in svg and "a<b" not in svg and "<i>" not in svg
     assert len(re.findall(r"points=\"([^\"]*)\"", svg)[0].split()) == 2
+
+
+def test_the_drawing_is_told_in_words() -> None:
+    lines = {"loss": [(1.0, 7.1625), (400.0, 0.6221)], "eval_loss": [(400.0, 0.5)]}
+    svg = ElementTree.fromstring(curves.curve(lines, "step", "loss (nats)"))
+    assert svg.attrib["role"] == "img" and svg[0].tag == "title"
+    assert svg[0].text == (
+        "loss (nats): loss 7.16 at step 1 to 0.622 at step 400; eval_loss 0.5 at step 400"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -17,11 +18,13 @@ from tiny_training import make_shards
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmkit.data.conversations import PathConversations
-from llmkit.errors import InputError
+from llmkit.data.shards import TokenStream
+from llmkit.errors import GateError, InputError
 from llmkit.metrics.intervals import mean, wilson
 from llmkit.stage import Context, Facts
 from llmkit.stages import evaluate
 from llmkit.stages.evaluate import Evaluate
+from llmkit.tasks.asking import prompts
 from llmkit.tasks.bits_per_byte import BitsPerByteTask
 from llmkit.tasks.conversation_loss import ConversationLoss
 from llmkit.tasks.task import Completion, Example, Task
@@ -43,6 +46,17 @@ class Letters(Task):
     def score(self, example: Example, completion: Completion) -> dict[str, float]:
         share = completion.text.count("e") / max(len(completion.text), 1)
         return {"has_e": float(share > 0), "share": share + 0.25}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Letters):
+    """The same of other texts."""
+
+    texts: tuple[str, ...]
+
+    def examples(self, world: Mapping[str, Any], seed: int) -> Iterator[Example]:
+        for text in self.texts:
+            yield Example([{"role": "user", "content": text}], "e")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +166,7 @@ def test_prompts_beyond_the_context_are_told(
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(inputs / "one")
     examples = list(Letters().examples({}, 0))
-    two_fit = sorted(map(len, evaluate.prompts(tokenizer, examples)))[1]
+    two_fit = sorted(map(len, prompts(tokenizer, examples)))[1]
     generation = {"max_new_tokens": CONTEXT - two_fit}
     stage = Evaluate(models=["one"], tasks=[Letters()], generation=generation)
     with caplog.at_level(logging.WARNING, logger="llmkit"):
@@ -182,6 +196,12 @@ def test_problems() -> None:
     assert "twice" in told(tasks=[Letters(), Letters(limit=2)])[0]
     assert "batch_size" in told(batch_size=0)[0]
     assert "samples: -1 is negative" in told(samples=-1)[0]
+    assert "no model takes it" in told(tasks=[Letters(models=[])])[0]
+    bounded = [Letters(max_overlap=0.1)]
+    assert told(tasks=bounded) == []
+    assert "`overlap: false` says not to look" in told(tasks=bounded, overlap=False)[0]
+    with pytest.raises(ValueError, match=r"max_overlap: 1\.5 is no share"):
+        Letters(max_overlap=1.5)
 
 
 def test_what_is_known_beforehand_to_be_impossible() -> None:
@@ -224,3 +244,40 @@ def test_every_score_is_logged(inputs: Path, tmp_path: Path) -> None:
     assert all(row["scores"]["has_e"] == float("e" in row["completion"]) for row in rows)
     samples = (tmp_path / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in samples] == [rows[0], rows[3]]
+
+
+def test_overlap_with_the_training_text_is_told(inputs: Path, tmp_path: Path) -> None:
+    """`Letters` asks for a document of the training split, and for two texts that are not in it."""
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "one")
+    seen = tokenizer.decode(next(TokenStream(inputs / "shards", "train").iter_documents())[:-1])
+    new = ("no such words are found in any document here", "nor are these words of another text")
+    folders = {"one": inputs / "one", "shards": inputs / "shards"}
+
+    def overlap(**options: Any) -> Context:
+        task = Asked(texts=(seen, *new), **options)
+        tmp_path.mkdir(exist_ok=True)
+        context = Context(name="evaluate", out=tmp_path, inputs=folders)
+        stage = Evaluate(models=["one"], tasks=[task], shards="shards")
+        stage._look_for_overlap(context)
+        return context
+
+    (gate,) = overlap().gate_results
+    assert gate["passed"] is True and gate["measured"] == "letters: 1 of 3 examples (33.3 %)"
+    record = json.loads((tmp_path / "overlap.json").read_text())["letters"]
+    assert (record["overlapping"], record["n"]) == (1, 3) and record["examples"] == [[seen, "e"]]
+    assert overlap(max_overlap=0.5).gate_results[0]["bound"] == "at most 50 %"
+    with pytest.raises(GateError, match=r"gate overlap: measured letters: 1 of 3 .* at most 30 %"):
+        overlap(max_overlap=0.3)
+
+
+def test_overlap_without_training_text_is_told_not_to_be_known(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Evaluate(models=["one"], tasks=[Letters()], generation={"max_new_tokens": 2})
+    with caplog.at_level(logging.WARNING, logger="llmkit"):
+        run(inputs, tmp_path / "a", stage)
+    assert "gate overlap could not be measured: the stage knows no training text" in caplog.text
+    assert not (tmp_path / "a" / "overlap.json").exists()
+    caplog.clear()
+    run(inputs, tmp_path / "b", dataclasses.replace(stage, overlap=False))
+    assert "overlap" not in caplog.text

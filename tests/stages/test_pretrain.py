@@ -14,27 +14,18 @@ from typing import Any
 import pytest
 import tiny_training
 import torch
-from tiny_training import CONTEXT, artefacts, context_in, make_inputs, tiny_stage
+from tiny_training import (
+    CONTEXT,
+    PLAIN_FILES,
+    artefacts,
+    context_in,
+    make_inputs,  # noqa: F401 - the fixture `inputs` calls it
+    tiny_stage,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from llmkit.errors import GateError, Stopped, UserError
 from llmkit.stage import Facts
-
-PLAIN_FILES = {
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    make_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +114,11 @@ def test_first_loss_is_the_mean_over_predicted_tokens(inputs: Path, tmp_path: Pa
     assert losses == pytest.approx([expected, expected], rel=1e-5)
 
 
+def logged_steps(out: Path) -> list[int]:
+    lines = (out / "logs" / "train.jsonl").read_text().splitlines()
+    return [row["step"] for row in map(json.loads, lines) if "loss" in row]
+
+
 def test_kill_9_and_run_again_gives_the_same_bytes(
     inputs: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -138,7 +134,8 @@ def test_kill_9_and_run_again_gives_the_same_bytes(
     figures = tiny_stage().run(context_in(inputs, tmp_path))
     assert artefacts(tmp_path) == artefacts(finished[0])
     assert figures["validation_loss"] == finished[1]["validation_loss"]
-    assert figures["tokens"] == 20 * 4 * CONTEXT  # resumed at step 10, not at the start
+    assert figures["tokens"] == finished[1]["tokens"] == 30 * 4 * CONTEXT
+    assert logged_steps(tmp_path).count(5) == 1, "resumed at the start, not at step 10"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -195,7 +192,8 @@ def test_resume_falls_back_to_the_checkpoint_before(
     weights.write_bytes(weights.read_bytes()[:-100])
     figures = tiny_stage(optimizer="muon").run(context_in(inputs, tmp_path))
     assert f"{newest.name} is left out: model.safetensors has changed" in caplog.text
-    assert figures["tokens"] == 10 * 4 * CONTEXT
+    assert figures["tokens"] == 30 * 4 * CONTEXT  # counted on from the checkpoint that was whole
+    assert logged_steps(tmp_path).count(20) == 1, "resumed before step 20"
     whole = tmp_path / "whole"
     tiny_stage(optimizer="muon").run(context_in(inputs, whole))
     muon = {name: data for name, data in artefacts(tmp_path).items() if name in PLAIN_FILES}
@@ -211,7 +209,8 @@ def test_a_kill_after_the_last_step_trains_no_further(
     shutil.copytree(finished[0] / "scratch", tmp_path / "scratch")
     context = context_in(inputs, tmp_path)
     figures = tiny_stage().run(context)
-    assert "tokens" not in figures and figures["steps"] == 30
+    assert figures["tokens"] == finished[1]["tokens"] and figures["steps"] == 30
+    assert "tokens_per_second" not in figures
     assert [gate["gate"] for gate in context.gate_results] == ["first_loss", "finite_loss"]
     assert artefacts(tmp_path) == artefacts(finished[0])
 

@@ -12,29 +12,18 @@ from typing import Any
 import pytest
 import tiny_tuning
 import torch
-from tiny_training import artefacts
-from tiny_tuning import QUESTIONS, context_in, make_inputs, tiny_stage
+from tiny_training import PLAIN_FILES, artefacts
+from tiny_tuning import (
+    QUESTIONS,
+    context_in,
+    make_inputs,  # noqa: F401 - the fixture `inputs` calls it
+    tiny_stage,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmkit.errors import GateError, InputError, UserError
 from llmkit.stage import Facts
 from llmkit.trainers.settings import MuonOptimizer, MuonSettings
-
-PLAIN_FILES = {
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    make_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -132,8 +132,16 @@ def test_sums_ask_for_different_held_out_pairs():
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
-    [("7 + 5 = 12, 1 + 2 + 4 = 7, so 72.", 1), ("72", 1), ("72 or 73", 0), ("172", 0), ("no", 0)],
+    ("text", "right", "digits"),
+    [
+        ("7 + 5 = 12, 1 + 2 + 4 = 7, so 72.", 1, 1),
+        ("72", 1, 1),
+        ("72 or 73", 0, 1 / 2),
+        ("172", 0, 2 / 3),  # of the longer one, from the last digit
+        ("2", 0, 1 / 2),
+        ("no", 0, 0),
+    ],
 )
-def test_sums_count_the_last_number(text, right):
-    assert score("tinyworld_sums", Example([], "72"), text) == {"accuracy": right, "ended": 1}
+def test_sums_count_the_last_number_and_its_digits(text, right, digits):
+    found = score("tinyworld_sums", Example([], "72"), text)
+    assert found == {"accuracy": right, "digits": digits, "ended": 1}

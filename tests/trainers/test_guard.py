@@ -131,3 +131,36 @@ def test_the_same_mixin_guards_an_sft_trainer(tmp_path: Path) -> None:
     with pytest.raises(GateError, match="at step 2"):
         train(trainer)
     assert trainer.state.global_step == 1
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ((), None),  # the tied head is not in the file, and nothing is missing
+        (("transformer.h.0.ln_1.weight",), "['transformer.h.0.ln_1.weight']"),
+        (("transformer.wte.weight",), "['transformer.wte.weight', 'lm_head.weight']"),
+    ],
+)
+def test_a_resume_tells_of_weights_that_are_missing_and_of_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, gone: tuple[str, ...], told: str | None
+) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers.utils import logging as logging_of_transformers
+
+    trainer = trainer_in(tmp_path)
+    checkpoint = tmp_path / "checkpoint-1"
+    trainer.save_model(str(checkpoint))
+    weights = load_file(checkpoint / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    kept = {name: weight for name, weight in weights.items() if name not in gone}
+    save_file(kept, checkpoint / "model.safetensors")
+    logger = logging_of_transformers.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        trainer._load_from_checkpoint(str(checkpoint))
+    finally:
+        logger.removeHandler(caplog.handler)
+    if told is None:
+        assert caplog.text == ""
+    else:
+        assert f"missing keys in the checkpoint model loaded: {told}" in caplog.text

@@ -55,3 +55,16 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_signal_after_the_last_step_goes_where_it_went_before() -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        stop = StopOnSignal()
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert got == []
+        assert got == [signal.SIGTERM] and stop.signal_number is None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,16 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from llmkit.data.tinyworld import sums
+from llmkit.data.tinyworld.asking import Asker, check_shares, dealt
 from llmkit.data.tinyworld.library import pick
-from llmkit.data.tinyworld.wordings import (
-    SMALLTALK,
-    SUM_QUESTIONS,
-    Attribute,
-    Split,
-    of_kind,
-)
-from llmkit.data.tinyworld.world import KINDS, Entity, World, population
+from llmkit.data.tinyworld.wordings import SMALLTALK, Split
+from llmkit.data.tinyworld.world import World
 
 Turn = tuple[str, str]  # what the user says, what the assistant answers
 
@@ -38,60 +32,38 @@ class Mix:
     multi_turn: float = 0.1  # of the conversations, have two or three turns
 
     def __post_init__(self) -> None:
-        shares = (self.unknown, self.sums, self.smalltalk)
-        if min(*shares, self.multi_turn) < 0 or sum(shares) > 1 or self.multi_turn > 1:
-            raise ValueError(f"shares of conversations must be 0 to 1 in all, not {shares}")
+        check_shares((self.unknown, self.sums, self.smalltalk), "conversations")
+        check_shares((self.multi_turn,), "conversations")
 
 
 class Speaker:
     """Draws the turns of one split of a world."""
 
     def __init__(self, world: World, split: Split, mix: Mix, rng: Random) -> None:
-        self.world, self.split, self.mix, self.rng = world, split, mix, rng
-        known = population(world)
-        self.facts: list[tuple[Entity, int]] = [
-            (entity, i) for entity in known.entities for i in range(len(entity.values))
-        ]
-        self.strangers = {kind: known.strangers(kind, split) for kind in KINDS}
-        self.wordings = {a: a.asked(split) for kind in KINDS for a in of_kind(kind)}
-        self.attributes: dict[str, tuple[Attribute, ...]] = {k: of_kind(k) for k in KINDS}
-        self.left: list[tuple[Entity, int]] = []
+        self.asker, self.rng, self.mix = Asker(world, split, rng), rng, mix
+        self.choices: tuple[tuple[float, Callable[[], Turn]], ...] = (
+            (mix.unknown, self.unknown),
+            (mix.sums, self.sum),
+            (mix.smalltalk, self.smalltalk),
+        )
 
     def fact(self) -> Turn:
-        """Every fact comes once before one comes again."""
-        if not self.left:
-            self.left = self.rng.sample(self.facts, len(self.facts))
-        entity, i = self.left.pop()
-        attribute = self.attributes[entity.kind][i]
-        question = pick(self.rng, self.wordings[attribute]).format(n=entity.name)
-        return question, attribute.answer.format(n=entity.name, v=entity.values[i])
+        asked = self.asker.fact()
+        return asked.text, asked.answer
 
     def unknown(self) -> Turn:
-        kind = pick(self.rng, ("person", "person", "person", "person", *KINDS))
-        name = pick(self.rng, self.strangers[kind])
-        attribute = pick(self.rng, self.attributes[kind])
-        question = pick(self.rng, self.wordings[attribute]).format(n=name)
-        return question, attribute.unknown.format(n=name)
+        asked = self.asker.unknown()
+        return asked.text, asked.answer
 
     def sum(self) -> Turn:
-        a, b = sums.operands(self.world, self.rng, held_out=self.split == "heldout")
-        return pick(self.rng, SUM_QUESTIONS).format(a=a, b=b), sums.worked(a, b)
+        asked = self.asker.sum()
+        return asked.text, asked.answer
 
     def smalltalk(self) -> Turn:
         return pick(self.rng, SMALLTALK)
 
     def turn(self) -> Turn:
-        at = self.rng.random()
-        choices: tuple[tuple[float, Callable[[], Turn]], ...] = (
-            (self.mix.unknown, self.unknown),
-            (self.mix.sums, self.sum),
-            (self.mix.smalltalk, self.smalltalk),
-        )
-        for share, draw in choices:
-            at -= share
-            if at < 0:
-                return draw()
-        return self.fact()
+        return dealt(self.rng, self.choices, self.fact)()
 
 
 def conversations(

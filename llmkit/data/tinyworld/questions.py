@@ -8,7 +8,14 @@ from random import Random
 
 from llmkit.data.tinyworld import sums
 from llmkit.data.tinyworld.library import told
-from llmkit.data.tinyworld.wordings import SUM_QUESTIONS, Kind, Split, of_kind
+from llmkit.data.tinyworld.wordings import (
+    SUM_QUESTIONS,
+    Attribute,
+    Kind,
+    Split,
+    attribute_named,
+    of_kind,
+)
 from llmkit.data.tinyworld.world import KINDS, Entity, World, population
 
 
@@ -21,6 +28,42 @@ class Question:
     kind: Kind
     attribute: str
     name: str
+
+    @property
+    def asks_for(self) -> Attribute:
+        return attribute_named(self.kind, self.attribute)
+
+    @property
+    def refusal(self) -> str:
+        """What one says who does not know."""
+        return self.asks_for.unknown.format(n=self.name)
+
+    @property
+    def answer(self) -> str:
+        """What conversations teach to say."""
+        return self.answer_with(self.value) if self.value else self.refusal
+
+    def answer_with(self, value: str) -> str:
+        """The answer, in the form that is taught, with any value."""
+        return self.asks_for.answer.format(n=self.name, v=value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A question for `a + b`."""
+
+    text: str
+    a: int
+    b: int
+
+    @property
+    def value(self) -> str:
+        return str(self.a + self.b)
+
+    @property
+    def answer(self) -> str:
+        """What conversations teach to say."""
+        return sums.worked(self.a, self.b)
 
 
 def questions(world: World, split: Split = "heldout") -> Iterator[Question]:
@@ -61,12 +104,14 @@ def _cloze_of(rng: Random, entity: Entity) -> Iterator[Question]:
         yield Question(text, value, entity.kind, attribute.name, entity.name)
 
 
-def sum_questions(world: World, rng: Random, count: int) -> Iterator[tuple[str, str]]:
-    """At most `count` sums of different held-out pairs, each with its result."""
+def sum_questions(
+    world: World, rng: Random, count: int, held_out: bool = True
+) -> Iterator[tuple[str, str]]:
+    """At most `count` sums of different pairs, held-out ones or not, each with its result."""
     asked: set[tuple[int, int]] = set()
     misses = 0
-    while len(asked) < count and misses < 1000:  # a small world may hold out fewer than `count`
-        pair = sums.operands(world, rng, held_out=True)
+    while len(asked) < count and misses < 1000:  # a small world may have fewer than `count`
+        pair = sums.operands(world, rng, held_out)
         if pair in asked:
             misses += 1
             continue

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
 from llmkit.data.tinyworld.world import World
@@ -33,13 +34,28 @@ def _operand(world: World, rng: Random) -> int:
     return 1 + int(rng.random() * (10**digits - 1))
 
 
-def worked(a: int, b: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A mistake in one column of a working: its total is `off`, or its carry is turned round
+    (one that is there is forgotten, one that is not is added). What follows from it is right."""
+
+    column: int  # from the right, from 0
+    off: int = 0
+    carry: bool = False
+
+
+def worked(a: int, b: int, slip: Slip | None = None) -> str:
     """The working of `a + b`: `worked(27, 45) == "7 + 5 = 12, 1 + 2 + 4 = 7, so 72."`"""
     columns: list[str] = []
-    carry, left, right = 0, a, b
+    carry = result = 0
+    left, right = a, b
     while left or right or not columns:
-        x, y = left % 10, right % 10
-        total = carry + x + y
+        x, y, off = left % 10, right % 10, 0
+        if slip is not None and slip.column == len(columns):
+            carry, off = carry ^ slip.carry, slip.off
+        total = carry + x + y + off
+        result += total % 10 * 10 ** len(columns)
         columns.append(f"{'1 + ' if carry else ''}{x} + {y} = {total}")
         carry, left, right = total // 10, left // 10, right // 10
-    return f"{', '.join(columns)}, so {a + b}."
+    result += carry * 10 ** len(columns)
+    return f"{', '.join(columns)}, so {result}."

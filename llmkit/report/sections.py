@@ -1,0 +1,196 @@
+"""What the page's template shows, made of a run's contents: texts, percentages and tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from llmkit.report.contents import StageContents
+from llmkit.report.samples import shortened, while_trained
+from llmkit.tables import Cell, Metrics, columns, decimals, figure, in_order, pair_cells, seconds
+
+# Metrics that are no share of anything, so that a bar from 0 to 1 would say nothing.
+NO_SHARES = ("bits_per_byte", "nats_per_token")
+PAIRS = ("accuracy", "length_baseline")  # how the figures begin that the table of pairs holds
+FEW = 8  # figures of parts that are shown among the others
+
+
+def stage_section(stage: StageContents, total: float) -> dict[str, Any]:
+    """A finished stage; `total` is the time of all, in seconds."""
+    record = stage.record
+    gates = record.get("gates") or []
+    figures, parts = _figures(stage)
+    origin = {key: record[key] for key in ("versions", "hardware", "git_revision") if key in record}
+    return {
+        "name": stage.name,
+        "anchor": "stage-" + re.sub(r"[^A-Za-z0-9_-]", "-", stage.name),
+        "kind": str(record.get("kind", "")),
+        "parents": ", ".join(map(str, record.get("parents") or ())),
+        "time": seconds(took(stage)),
+        "time_percent": percent(took(stage), total),
+        "resumed": bool(record.get("resumed")),
+        "tokens": "" if record.get("tokens") is None else figure(record["tokens"]),
+        "gates": [{**gate, "measured": figure(gate.get("measured"))} for gate in gates],
+        "gates_failed": sum(gate.get("passed") is False for gate in gates),
+        "gates_passed": sum(gate.get("passed") is True for gate in gates),
+        "metrics": figures,
+        "parts": parts,
+        "charts": stage.charts,
+        "funnel": _funnel(stage.funnel),
+        "truth": _truth(stage.funnel.get("truth") or {}),
+        "removed": _removed(stage),
+        "rollouts": while_trained(stage.rollouts),
+        "settings": written((record.get("parts") or {}).get("stage")),
+        "origin": written(origin),
+    }
+
+
+def _figures(stage: StageContents) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What the stage returned, for people; and those of its parts (`part/figure`) where many are.
+
+    What the tables of results hold is not said again.
+    """
+    metrics = stage.record.get("metrics") or {}
+    said = PAIRS if pair_cells(metrics) else ()
+    rows = [(n, figure(value)) for n, value in metrics.items() if not n.startswith(said)]
+    if stage.evaluations:
+        return [], []
+    parts = [row for row in rows if "/" in row[0]]
+    if len(parts) <= FEW:
+        return rows, []
+    return [row for row in rows if row not in parts], parts
+
+
+def _funnel(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a step, its bar measured against all the documents that came in."""
+    everything = (stats.get("in") or {}).get("documents", 0)
+    rows = []
+    for step in stats.get("steps") or ():
+        came, left = step["in"]["documents"], step["out"]["documents"]
+        rows.append(
+            {
+                "name": step["step"],
+                "documents_in": figure(came),
+                "documents_out": figure(left),
+                "kept_percent": percent(left, everything),
+                "removed_percent": percent(came - left, everything),
+                "reasons": ", ".join(
+                    f"{reason} {count['documents']:,}"
+                    for reason, count in (step.get("removed") or {}).items()
+                ),
+            }
+        )
+    return rows
+
+
+def _removed(stage: StageContents) -> list[dict[str, Any]]:
+    """Samples of each reason: the steps' reasons in their order, then any others."""
+    counts: dict[str, int] = {}
+    for step in stage.funnel.get("steps") or ():
+        for reason, count in (step.get("removed") or {}).items():
+            counts[reason] = counts.get(reason, 0) + count["documents"]
+    reasons = [*(reason for reason in counts if reason in stage.removed)]
+    reasons += [reason for reason in stage.removed if reason not in counts]
+    return [
+        {
+            "reason": reason,
+            "count": figure(counts[reason]) if reason in counts else "",
+            "texts": [shortened(text) for text in stage.removed[reason]],
+        }
+        for reason in reasons
+    ]
+
+
+def _truth(truth: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Precision and recall of the steps, where the source knows which documents are junk."""
+    rates = {**(truth.get("steps") or {}), **({"all": truth["all"]} if "all" in truth else {})}
+    fields = ("removed", "precision", "recall")
+    return [
+        {"name": name, **{field: figure(rate.get(field)) for field in fields}}
+        for name, rate in rates.items()
+    ]
+
+
+def result_tables(stages: list[StageContents]) -> list[dict[str, Any]]:
+    """The table of every evaluate stage, and one of held-out preference pairs."""
+    names = [stage.name for stage in stages]
+    tables = [
+        compared(in_order(stage.evaluations, names), f"{stage.name}: models by question types")
+        for stage in stages
+        if stage.evaluations
+    ]
+    pairs = {stage.name: pair_cells(stage.record.get("metrics") or {}) for stage in stages}
+    judges = {name: cells for name, cells in pairs.items() if cells}
+    if judges:
+        tables.append(compared(judges, "preferred answers told, of held-out pairs"))
+    return tables
+
+
+def compared(metrics: Metrics, caption: str) -> dict[str, Any]:
+    """A row a model; each question type with its main metric first and the others beside it."""
+    found = columns(metrics)
+    groups: dict[str, list[Any]] = {}
+    for column in found:
+        groups.setdefault(column.question, []).append(column)
+    ordered = [column for group in groups.values() for column in group]
+    return {
+        "caption": caption,
+        "questions": [{"name": name, "span": len(group)} for name, group in groups.items()],
+        "columns": ordered,
+        "rows": [
+            {"model": model, "cells": [_cell(c.key, figures.get(c.key)) for c in ordered]}
+            for model, figures in metrics.items()
+        ],
+    }
+
+
+def _cell(key: str, found: Cell | None) -> dict[str, Any] | None:
+    """Texts of a figure, and for a share the places of its bar and its interval, in percent."""
+    if found is None:
+        return None
+    value, low, high = found["value"], found["low"], found["high"]
+    share = key.rpartition("/")[2] not in NO_SHARES and 0 <= low <= high <= 1
+    return {
+        "value": decimals(value),
+        "interval": f"[{decimals(low)}, {decimals(high)}]",
+        "n": f"n={found['n']:,}" if "n" in found else "",
+        "bar": {"at": percent(value, 1), "low": percent(low, 1), "wide": percent(high - low, 1)}
+        if share
+        else None,
+    }
+
+
+def machine(hardware: Mapping[str, Any]) -> str:
+    parts = [hardware.get("processor"), *(hardware.get("gpus") or ())]
+    if "cores" in hardware:
+        parts.append(f"{hardware['cores']} cores")
+    if "memory_gb" in hardware:
+        parts.append(f"{hardware['memory_gb']} GB")
+    return ", ".join(str(part) for part in parts if part)
+
+
+def recipe_text(resolved: Mapping[str, Any]) -> str:
+    """The recipe as it ran, as YAML that runs again; empty where the run does not hold it."""
+    if not resolved:
+        return ""
+    from ruamel.yaml import YAML
+
+    yaml, text = YAML(), StringIO()
+    yaml.width = 100
+    yaml.dump(dict(resolved), text)
+    return text.getvalue()
+
+
+def took(stage: StageContents) -> float:
+    return float(stage.record.get("seconds") or 0.0)
+
+
+def percent(part: float, whole: float) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def written(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) if value else ""

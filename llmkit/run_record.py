@@ -1,0 +1,46 @@
+"""`run.json`: what the newest run in a folder was of. It also says whose folder it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmkit.errors import InputError, UserError
+from llmkit.recipe import Recipe
+from llmkit.run_dir import RUN_RECORD, read_json, write_json
+from llmkit.stage_key import plain
+
+
+def check_folder(folder: Path, recipe: Recipe) -> None:
+    """Raises UserError when `folder` holds the run of another recipe or profile.
+
+    The recipe `a` under profile `b` and the recipe `a-b` would share a folder, and each would
+    replace the other's stages.
+    """
+    try:
+        held = read_json(folder / RUN_RECORD, "")
+    except InputError:  # absent, or broken: it is written anew
+        return
+    there = spelt(held.get("recipe"), held.get("profile"))
+    own = spelt(recipe.name, recipe.profile)
+    if there != own:
+        remedy = "give this one a folder of its own with --output-dir, or a name: name=NAME"
+        raise UserError(str(folder), f"holds a run of {there}, and this is {own}", remedy)
+
+
+def spelt(recipe: str | None, profile: str | None) -> str:
+    return f"the recipe {recipe}" + (f" under profile {profile}" if profile else "")
+
+
+def write_run_record(folder: Path, recipe: Recipe, command: str) -> None:
+    """`command` holds the arguments of `llmkit run` that mean the same run."""
+    write_json(
+        folder / RUN_RECORD,
+        {
+            "recipe": recipe.name,
+            "profile": recipe.profile,
+            "command": command,
+            "stages": recipe.kinds,
+            "seed": recipe.seed,
+            "resolved": plain(recipe.resolved),
+        },
+    )
