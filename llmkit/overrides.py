@@ -44,6 +44,9 @@ def assign(mapping: dict[str, Any], path: Path, value: Any) -> None:
         else:
             inside = here[key] if isinstance(key, int) else here.get(key)
             if inside is None:
+                following = path[depth + 1]
+                if isinstance(following, int):
+                    raise OverrideError(f"there is no [{following}] here: it is not set")
                 inside = here[key] = {}
             here = inside
 

@@ -1,6 +1,6 @@
 """What a stage leaves behind, and how it comes to stand there whole or not at all.
 
-    runs/<recipe>/
+    runs/<recipe>/                <recipe>-<profile> under a profile
         run.json                  the resolved recipe of the newest run
         .lock                     one run at a time
         .<stage>.partial/         being made; survives a kill, and the next run goes on in it

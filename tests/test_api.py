@@ -92,7 +92,7 @@ def test_run_is_opened_by_name_or_folder(recipe: Path, tmp_path: Path) -> None:
     made = llmkit.run(recipe)
     assert Run.open("tiny").folder == made.folder
     assert Run.open(tmp_path / "runs/tiny")["words"].metrics == made["words"].metrics
-    with pytest.raises(InputError, match=r"there is no run in tinny and runs/tinny; did you mean tiny"):
+    with pytest.raises(InputError, match="no run in tinny and runs/tinny; did you mean tiny"):
         Run.open("tinny")
 
 

@@ -38,6 +38,21 @@ def test_check_tells_all_problems_and_writes_nothing(
     assert [file.name for file in tmp_path.iterdir()] == ["bad.yaml"]
 
 
+def test_check_tells_the_problems_of_every_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.yaml").write_text(
+        "stages:\n  curate: {sources: [{tinyworld: {num_documents: 9}}]}\n"
+        "  tokenizer: {vocab_size: 300}\n"
+        "profiles:\n  one: {tokenizer.vocab_size: 400}\n  two: {tokenizer.vocab_size: many}\n"
+    )
+    assert main(["check", "r.yaml"]) == 2
+    told = "r.yaml:6: tokenizer.vocab_size: must be a whole number, not the text 'many'"
+    assert told in capsys.readouterr().err
+    assert main(["check", "r.yaml", "--profile", "one"]) == 0
+
+
 def test_a_missing_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "quickstrat"]) == 2
     err = capsys.readouterr().err

@@ -32,6 +32,7 @@ FLOORS = (
         "decoding",
         "model",
         "reward_model",
+        "new_layers",
         "patch",
         "patches",
         "report",

@@ -26,10 +26,12 @@ def test_assign_makes_mappings_on_the_way() -> None:
     assert mapping == {"a": {"b": 1, "c": {"d": 2}}, "l": [{"x": 3}], "n": {"m": 4}}
 
 
-@pytest.mark.parametrize("path", [("l", 1), ("a", 0), ("a", "b", "c")])
+@pytest.mark.parametrize("path", [("l", 1), ("a", 0), ("a", "b", "c"), ("n", 0, "x")])
 def test_assign_refuses_paths_that_lead_nowhere(path: tuple) -> None:
+    mapping = {"a": {"b": 1}, "l": [0]}
     with pytest.raises(OverrideError):
-        assign({"a": {"b": 1}, "l": [0]}, path, 9)
+        assign(mapping, path, 9)
+    assert mapping == {"a": {"b": 1}, "l": [0]}
 
 
 def test_substitute_keeps_the_type_of_a_whole_variable() -> None:

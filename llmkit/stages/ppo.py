@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 REWARD_GATE, ABOVE_CHANCE = "reward_above_chance", "above_chance"
-MEASURED = 128  # prompts that are answered before and after the training
+MEASURED = 512  # prompts that are answered before and after the training, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class PPO(PolicyStage):
 
     Attributes:
         dataset: sources of prompts.
+        eval_dataset: sources of the prompts that are answered before and after the training, the
+            first 512; those of `dataset` where it is not given.
         args: PPOConfig.
         kl_bound: nats a completion that the policy may be away from `model`.
         value_model: what the value model begins as: `policy`, or the first `reward` model.
@@ -45,6 +47,7 @@ class PPO(PolicyStage):
     refused: ClassVar[Mapping[str, str]] = REFUSED
 
     dataset: Annotated[list[Any], Keyed("llmkit.data.prompts:PROMPTS")]
+    eval_dataset: Annotated[list[Any] | None, Keyed("llmkit.data.prompts:PROMPTS")] = None
     args: Annotated[dict[str, Any], Passes("llmkit.PPOConfig")] = field(default_factory=dict)
     kl_bound: float = 10.0
     value_model: Literal["policy", "reward"] = "policy"
@@ -52,11 +55,12 @@ class PPO(PolicyStage):
     def problems(self, upstream: Mapping[str, Facts]) -> Iterator[Problem]:
         if not self.rewards:
             yield Problem(("rewards",), "is empty", "name a reward model, a task or a function")
-        if not self.dataset:
-            yield Problem(("dataset",), "is empty", "name at least one source of prompts")
-        if len({source.weight is None for source in self.dataset}) > 1:
-            remedy = "give every source a weight, or none"
-            yield Problem(("dataset",), "some sources have a weight and some have none", remedy)
+        for key, sources in (("dataset", self.dataset), ("eval_dataset", self.eval_dataset)):
+            if sources is not None and not sources:
+                yield Problem((key,), "is empty", "name at least one source of prompts")
+            if len({source.weight is None for source in sources or ()}) > 1:
+                remedy = "give every source a weight, or none"
+                yield Problem((key,), "some sources have a weight and some have none", remedy)
         if not self.kl_bound > 0:
             yield Problem(("kl_bound",), f"{self.kl_bound} is not positive")
         if self.value_model == "reward" and not self._reward_models():
@@ -66,11 +70,11 @@ class PPO(PolicyStage):
 
     def files(self) -> Iterator[Path]:
         yield from super().files()
-        for source in self.dataset:
+        for source in (*self.dataset, *(self.eval_dataset or ())):
             yield from source.files()
 
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
-        for source in self.dataset:
+        for source in (*self.dataset, *(self.eval_dataset or ())):
             yield from source.hub_data()
 
     def run(self, context: Context) -> dict[str, Any]:
@@ -88,9 +92,11 @@ class PPO(PolicyStage):
         model = load_model(source, self.revision)
         generation = copy.deepcopy(model.generation_config)
         args = self._arguments(context.out, context.seed, context.name)
-        rows, bad = self._rows(
-            context, tokenizer, context_length(model) - args.max_completion_length
-        )
+        room = context_length(model) - args.max_completion_length
+        rows, bad = self._rows(context, self.dataset, tokenizer, room)
+        measured = rows[:MEASURED]
+        if self.eval_dataset is not None:
+            measured = self._rows(context, self.eval_dataset, tokenizer, room)[0][:MEASURED]
         check_enough(rows, args, context.name)
         functions, args.reward_weights = self._reward_functions(context, tokenizer, args.device)
         trainer = PPOTrainer(
@@ -105,22 +111,26 @@ class PPO(PolicyStage):
             processing_class=tokenizer,
             peft_config=self._peft_config(context.name, model),
         )
-        before = trainer.measure(rows[:MEASURED])
-        figures = self._train(trainer)
-        after = trainer.measure(rows[:MEASURED])
-        trainer.record_gates(after.mean_kl)
+        figures = self._train(trainer, measured)
         self._save(trainer, generation, context.out)
-        return {"prompts": len(rows), "bad_rows": bad} | figures | trainer.figures(before, after)
+        return {"prompts": len(rows), "bad_rows": bad} | figures
 
-    def _train(self, trainer: Any) -> dict[str, Any]:
-        """Patches are lent to all three models, lest policy and reference differ by rounding."""
+    def _train(self, trainer: Any, measured: list[Row]) -> dict[str, Any]:
+        """Train, with `measured` answered before and after.
+
+        Patches are lent to all three models, lest policy and reference differ by rounding.
+        """
         from llmkit.patch import patched
         from llmkit.trainers.session import train
 
+        before = trainer.measure(measured)
         with ExitStack() as loans:
             for model in filter(None, (trainer.value_model, trainer.ref_model)):
                 loans.enter_context(patched(model, self._patches(model)))
-            return train(trainer, self._patches(trainer.model))
+            figures = train(trainer, self._patches(trainer.model))
+        after = trainer.measure(measured)
+        trainer.record_gates(after.mean_kl)
+        return figures | trainer.figures(before, after)
 
     def _config(self) -> type[Any]:
         from llmkit.trainers.ppo_config import PPOConfig
@@ -135,7 +145,11 @@ class PPO(PolicyStage):
         return arguments
 
     def _rows(
-        self, context: Context, tokenizer: PreTrainedTokenizerFast, room: int
+        self,
+        context: Context,
+        sources: Sequence[Any],
+        tokenizer: PreTrainedTokenizerFast,
+        room: int,
     ) -> tuple[list[Row], int]:
         """The prompts that leave room for a completion, and how many rows were bad."""
         from llmkit.data.prompts import gathered
@@ -143,7 +157,7 @@ class PPO(PolicyStage):
         from llmkit.model import encode_conversations
 
         bad_rows = BadRows(self.max_bad_rows)
-        found = gathered(self.dataset, context.world, context.inputs, context.seed, bad_rows)
+        found = gathered(sources, context.world, context.inputs, context.seed, bad_rows)
         rows = [
             {
                 "prompt": prompt.messages,

@@ -7,13 +7,14 @@ again, since a head that is not in it gives scores too, by chance (trl #1379).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from llmkit.errors import Problem
 from llmkit.schema import Passes
-from llmkit.stage import Context
+from llmkit.stage import Context, Facts
 from llmkit.trainers.pair_stage import PairStage
 
 if TYPE_CHECKING:
@@ -30,17 +31,29 @@ class Reward(PairStage):
 
     Attributes:
         args: RewardConfig. `max_length` is the model's context where it is not given.
+        new_layers: layers put on top of `model`, whose own stay as they are: a model of few layers
+            has none left to compare what it foresees with what was said.
     """
 
     makes: ClassVar[tuple[str, ...]] = ("reward_model",)
     task_type: ClassVar[str] = "SEQ_CLS"
 
     args: Annotated[dict[str, Any], Passes("trl.RewardConfig")] = field(default_factory=dict)
+    new_layers: int = 0
+
+    def problems(self, upstream: Mapping[str, Facts]) -> Iterator[Problem]:
+        if self.new_layers < 0:
+            yield Problem(("new_layers",), f"{self.new_layers} is negative")
+        if self.new_layers and self.peft is not None:
+            what = "stands beside peft, which adapts the layers below"
+            yield Problem(("new_layers",), what, "keep one of the two")
+        yield from super().problems(upstream)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Train, write model and tokenizer to `context.out`, and measure what lies there."""
         from llmkit.device import tune_allocator
         from llmkit.model import context_length
+        from llmkit.new_layers import add_layers
         from llmkit.reward_model import fresh_reward_model
         from llmkit.trainers.pair_figures import length_baseline
         from llmkit.trainers.pair_trainers import RewardTuner
@@ -51,6 +64,8 @@ class Reward(PairStage):
         model, tokenizer = fresh_reward_model(
             context.inputs[self.model], self.revision, context.seed
         )
+        if self.new_layers:
+            add_layers(model, self.new_layers, context.seed, f"{context.name}.new_layers")
         rows, held_out, figures = self._rows(context, tokenizer, context_length(model))
         trainer = RewardTuner(
             model=model,

@@ -44,9 +44,11 @@ EXPLAINED = "val/explained_variance"
 
 @dataclass
 class Measured:
-    """Of each prompt's completion, its score and its nats away from the reference."""
+    """Of each prompt's completion, its score, its rewards by function, and its nats away from the
+    reference."""
 
     scores: list[float] = field(default_factory=list)
+    rewards: dict[str, list[float]] = field(default_factory=dict)
     kl: list[float] = field(default_factory=list)
     ended: int = 0
 
@@ -227,6 +229,8 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         for start in range(0, len(rows), at_once):
             rollout, _ = self._generate_and_score_completions(list(rows[start : start + at_once]))
             found.scores += rollout.scores.tolist()
+            for name, column in rollout.rewards.items():
+                found.rewards.setdefault(name, []).extend(column.tolist())
             found.kl += rollout.kl.tolist()
             found.ended += rollout.ended
         self.model.train(training)
@@ -234,19 +238,31 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         return found
 
     def figures(self, before: Measured, after: Measured) -> dict[str, float]:
-        """What the training came to, on the same prompts before and after it."""
-        gains = [b - a for a, b in zip(before.scores, after.scores, strict=True)]
-        gain = mean(gains)
+        """What the training came to, on the same prompts before and after it.
+
+        Gains with their 95 % intervals, prompt by prompt, over all and for each reward function.
+        """
         explained = [row[EXPLAINED] for row in self.state.log_history if EXPLAINED in row]
         last = explained[-max(1, len(explained) // 10) :]
         return {
             "reward_before": mean(before.scores).value,
             "reward_after": mean(after.scores).value,
-            "reward_gain": gain.value,
-            "reward_gain_low": gain.low,
-            "reward_gain_high": gain.high,
+            **gain_figures("reward_gain", before.scores, after.scores),
+            **{
+                key: value
+                for name, scores in (before.rewards.items() if len(before.rewards) > 1 else ())
+                for key, value in gain_figures(
+                    f"reward_gain/{name}", scores, after.rewards[name]
+                ).items()
+            },
             "kl": after.mean_kl,
             "kl_coef": self.controller.coefficient,
             "ended": after.ended / len(after.scores),
             "generation_seconds": round(self.generation_seconds, 2),
         } | ({"explained_variance": sum(last) / len(last)} if last else {})
+
+
+def gain_figures(name: str, before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
+    """The mean gain of paired figures, and its 95 % interval."""
+    gain = mean([b - a for a, b in zip(before, after, strict=True)])
+    return {name: gain.value, f"{name}_low": gain.low, f"{name}_high": gain.high}

@@ -30,6 +30,7 @@ class Rollout:
         tensors: name -> (B, P) for `PROMPT`, (B, T) for `COMPLETION` and `WORKED_OUT`.
         widths: (B, 2) tokens of each prompt and of its completion, on the CPU.
         scores: (B,) of the completions.
+        rewards: (B,) what each reward function gave, by its name.
         kl: (B,) nats that each completion is away from the reference.
         ended: completions that ended by themselves.
     """
@@ -55,6 +56,7 @@ class Rollout:
             self.tensors |= {names[0]: padded.to(device), names[1]: mask.to(device)}
         shape = self.tensors["completion_ids"].shape
         self.scores = self.kl = torch.zeros(shape[0], device=device)
+        self.rewards: dict[str, Tensor] = {}
         self.ended = 0
         self.tensors |= {name: torch.zeros(shape, device=device) for name in WORKED_OUT}
 

@@ -52,23 +52,28 @@ class ScoredRollouts(WithCritic):
         """A `Rollout` with all that its updates need, and its order in the first epoch."""
         prompts = [row["prompt"] for row in inputs]
         prompt_ids, ids, _, completions, *_ = self._generate(prompts)
-        scores = self._scores(inputs, prompts, completions, ids)
+        scores, rewards = self._scores(inputs, prompts, completions, ids)
         rollout = Rollout(prompt_ids, ids, self._tokenizer.pad_token_id, self.args.device)
         order = self._order(rollout)
         for update in order:
             for rows in update:  # in the first epoch's own batches: its ratio is exactly 1
                 rollout.put(rows, **self._scored(rollout.batch(rows)))
-        rollout.scores, rollout.ended = scores, sum(map(self.ends, ids))
+        rollout.scores, rollout.rewards = scores, rewards
+        rollout.ended = sum(map(self.ends, ids))
         self._work_out(rollout)
         return rollout, order
 
     def _scores(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, ids: list[list[int]]
-    ) -> Tensor:
-        """(B,) the weighted rewards of this rank's completions, less `missing_eos_penalty`."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B,) the weighted rewards of this rank's completions, less `missing_eos_penalty`.
+
+        And (B,) what each function gave, by its name.
+        """
         by_function = self._calculate_rewards(inputs, prompts, completions, ids)  # of all ranks
         first = self.accelerator.process_index * len(prompts)
-        self._check_finite(by_function[first : first + len(prompts)], prompts)
+        own = by_function[first : first + len(prompts)]
+        self._check_finite(own, prompts)
         rewards = (by_function * self.reward_weights.to(by_function.device)).sum(1)
         self._note({"reward": float(rewards.mean()), "reward_std": spread(rewards)})
         for name, column in zip(self.reward_func_names, by_function.T, strict=True):
@@ -81,7 +86,8 @@ class ScoredRollouts(WithCritic):
         self._flush()
         unfinished = [not self.ends(completion) for completion in ids]
         penalty = self.args.missing_eos_penalty or 0.0
-        return rewards[first : first + len(prompts)] - penalty * rewards.new_tensor(unfinished)
+        scores = rewards[first : first + len(prompts)] - penalty * rewards.new_tensor(unfinished)
+        return scores, dict(zip(self.reward_func_names, own.T, strict=True))
 
     def _check_finite(self, by_function: Tensor, prompts: Sequence[Any]) -> None:
         """A reward that is None or NaN must not count as 0."""

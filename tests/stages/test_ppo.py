@@ -16,6 +16,7 @@ from tiny_ppo import (
 from tiny_training import artefacts
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
+from llmkit.data.prompts import PathPrompts
 from llmkit.errors import GateError, InputError, UserError
 from llmkit.stage import Facts
 
@@ -56,6 +57,29 @@ def test_a_plain_folder_with_its_value_model(finished: tuple[Path, Any, Any]) ->
     gain = figures["reward_after"] - figures["reward_before"]
     assert figures["reward_gain"] == pytest.approx(gain)
     json.dumps(figures)
+
+
+def test_gains_of_each_reward_add_up_to_that_of_all(finished: tuple[Path, Any, Any]) -> None:
+    _, figures, _ = finished
+    parts = figures["reward_gain/vowels"] + 0.5 * figures["reward_gain/scorer"]
+    assert figures["reward_gain"] == pytest.approx(parts, abs=1e-5)
+    for name in ("reward_gain", "reward_gain/vowels", "reward_gain/scorer"):
+        assert figures[f"{name}_low"] < figures[name] < figures[f"{name}_high"]
+
+
+def test_what_is_measured_may_be_held_out(inputs: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"prompt": "sea?"}\n{"prompt": "who?"}\n{"prompt": "b"}\n')
+    stage = tiny_stage(
+        inputs, eval_dataset=(PathPrompts(path=str(held_out)),), args={"max_steps": 4}
+    )
+    figures = stage.run(context_in(inputs, tmp_path / "out"))
+    assert figures["prompts"] == 32
+    assert (figures["ended"] * 3) % 1 == pytest.approx(0, abs=1e-9)  # a share of three answers
+    assert held_out in list(stage.files())
+    empty = tiny_stage(inputs, eval_dataset=())
+    found = [str(problem) for problem in empty.problems({"base": Facts()})]
+    assert any(text.startswith("eval_dataset: is empty") for text in found)
 
 
 def test_its_gates(finished: tuple[Path, Any, Any]) -> None:

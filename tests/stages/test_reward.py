@@ -243,3 +243,21 @@ def test_configs_are_constructed_beforehand(inputs: Path) -> None:
         tiny_stage(
             "reward", inputs, peft={"r": 4, "layers_to_transform": [0], "target_modules": "all"}
         ).prepare("judge")
+
+
+def test_new_layers_learn_above_a_body_that_stays(inputs: Path, tmp_path: Path) -> None:
+    context = context_in("reward", inputs, tmp_path)
+    figures = tiny_stage("reward", inputs, new_layers=1).run(context)
+    assert figures["accuracy"] > 0.9
+    base = AutoModelForSequenceClassification.from_pretrained(inputs / "base", num_labels=1)
+    made = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert made.config.num_hidden_layers == base.config.num_hidden_layers + 1
+    kept = {n: p for n, p in base.transformer.named_parameters() if not n.startswith("ln_f")}
+    found = dict(made.transformer.named_parameters())
+    assert all(torch.equal(found[name], parameter) for name, parameter in kept.items())
+
+
+def test_new_layers_and_peft_are_one_too_many(inputs: Path) -> None:
+    stage = tiny_stage("reward", inputs, new_layers=1, peft={"r": 2})
+    found = [str(problem) for problem in stage.problems({"base": Facts()})]
+    assert any("new_layers" in text and "keep one" in text for text in found)
