@@ -16,7 +16,7 @@ from llmkit.errors import Problem
 from llmkit.generation import generation_problems, without_room
 from llmkit.schema import Keyed, Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
-from llmkit.tasks.task import LikelihoodTask, Measured, Task
+from llmkit.tasks.task import LikelihoodTask, Measured, Task, name_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -223,14 +223,6 @@ def judge_overlap(context: Context, task: Measured, found: Found) -> None:
     said = f"{len(found.overlapping):,} of {found.judged:,} examples ({100 * found.share:.1f} %)"
     remedy = "take them out of the training text (overlap.json shows some), or raise max_overlap"
     context.gate("overlap", passed, f"{name_of(task)}: {said}", bound, remedy)
-
-
-def name_of(task: Measured) -> str:
-    """The recipe's word for the task."""
-    from llmkit.tasks import TASKS
-
-    cls = type(task)
-    return next(name for name, at in TASKS.items() if at == f"{cls.__module__}:{cls.__name__}")
 
 
 def first_of_each(rows: Rows, count: int) -> Rows:

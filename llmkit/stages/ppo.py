@@ -20,9 +20,8 @@ from llmkit.rewards.model import ModelReward
 from llmkit.run_dir import RECORD, read_json
 from llmkit.schema import Keyed, Passes
 from llmkit.stage import Context, Facts
-from llmkit.trainers.policy import PolicyStage, Row, fitting
+from llmkit.trainers.policy import PolicyStage, Row, check_enough, fitting
 from llmkit.trainers.ppo_refused import REFUSED
-from llmkit.trainers.task_policy import check_enough
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -36,7 +36,7 @@ class TinyworldAnswers(Task):
     """
 
     max_new_tokens: ClassVar[int] = 64  # the sums' need
-    rewards: ClassVar[Mapping[str, float]] = {"right": 1.0}
+    rewards: ClassVar[Mapping[str, float]] = {"credit": 1.0}
 
     def examples(self, world: Mapping[str, Any], seed: int) -> Iterator[Example]:
         limit = self.limit or 900
@@ -56,7 +56,9 @@ class TinyworldAnswers(Task):
             yield Example(row["prompt"], row["answer"], row["details"])
 
     def score(self, example: Example, completion: Completion) -> dict[str, float]:
-        """`right`, as the question's own task says; `ended`.
+        """`right`, as the question's own task says; `credit`, what it earns there; `ended`.
+
+        A task that is no reward itself credits what is right and nothing else.
 
         Raises:
             UserError: the example does not say of which sort it is.
@@ -70,4 +72,5 @@ class TinyworldAnswers(Task):
             )
         task, metric = RULES[sort]
         scores = task.score(example, completion)
-        return {"right": scores[metric], "ended": scores["ended"]}
+        credit = task.weighted(scores) if task.rewards else scores[metric]
+        return {"right": scores[metric], "credit": credit, "ended": scores["ended"]}

@@ -229,3 +229,16 @@ def fitting(
             f"with max_bad_rows (now {max_bad_rows})",
         )
     return kept
+
+
+def check_enough(rows: list[Row], args: Any, name: str) -> None:
+    """Raise UserError where the prompts do not fill one rollout: no step would be taken."""
+    wanted = args.generation_batch_size // args.num_generations
+    if len(rows) < wanted:
+        raise UserError(
+            name,
+            f"there are {len(rows)} prompts, and one rollout takes {wanted} "
+            f"(generation_batch_size {args.generation_batch_size} / num_generations "
+            f"{args.num_generations})",
+            "take more prompts, or set per_device_train_batch_size lower",
+        )

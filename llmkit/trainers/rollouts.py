@@ -43,9 +43,7 @@ from llmkit.decode import prompt_ids as text_ids
 from llmkit.decode import sample
 from llmkit.model import encode_conversations
 from llmkit.trainers.guard import Guarded
-from llmkit.trainers.policy_forward import takes_positions as takes_positions
-from llmkit.trainers.policy_forward import with_positions as with_positions
-from llmkit.trainers.policy_forward import without_dropout as without_dropout
+from llmkit.trainers.policy_forward import takes_positions, with_positions, without_dropout
 from llmkit.trainers.rollout_rows import by_length
 
 SHOWN = 4  # completions of a rollout that the log keeps, of different prompts

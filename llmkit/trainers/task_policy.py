@@ -12,12 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from llmkit.errors import Problem, UserError
+from llmkit.errors import Problem
 from llmkit.schema import Named
 from llmkit.stage import Context, Facts
 from llmkit.tasks import TASKS
 from llmkit.tasks.task import Task, name_of
-from llmkit.trainers.policy import PolicyStage, Row, fitting, row_of
+from llmkit.trainers.policy import PolicyStage, Row, check_enough, fitting, row_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -117,19 +117,6 @@ class TaskPolicyStage(PolicyStage):
         ]
         ids = [ids for ids, _ in encode_conversations(tokenizer, [r["prompt"] for r in rows], True)]
         return fitting(rows, ids, room, self.max_bad_rows, context.name)
-
-
-def check_enough(rows: list[Row], args: Any, name: str) -> None:
-    """Raise UserError where the prompts do not fill one rollout: no step would be taken."""
-    wanted = args.generation_batch_size // args.num_generations
-    if len(rows) < wanted:
-        raise UserError(
-            name,
-            f"there are {len(rows)} prompts, and one rollout takes {wanted} "
-            f"(generation_batch_size {args.generation_batch_size} / num_generations "
-            f"{args.num_generations})",
-            "take more prompts, or set per_device_train_batch_size lower",
-        )
 
 
 def best_reward(tasks: list[Any]) -> float | None:

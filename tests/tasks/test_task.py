@@ -89,12 +89,16 @@ def test_answers_are_judged_by_the_rule_of_their_sort() -> None:
     task = TinyworldAnswers()
     fact = {"question": "facts", "kind": "person", "attribute": "trade"}
     example = Example([], "baker", fact)
-    assert task.score(example, Completion("The trade is baker.", True)) == {"right": 1, "ended": 1}
-    assert task.score(example, Completion("baker or miller", False)) == {"right": 0, "ended": 0}
+    right, wrong = {"right": 1, "credit": 1, "ended": 1}, {"right": 0, "credit": 0, "ended": 0}
+    assert task.score(example, Completion("The trade is baker.", True)) == right
+    assert task.score(example, Completion("baker or miller", False)) == wrong
     unknown = Example([], "", {**fact, "question": "unknown", "name": "Amy Kemp"})
     assert task.score(unknown, Completion("I do not know of Amy Kemp.", True))["right"] == 1
     assert task.score(unknown, Completion("Amy Kemp is a baker.", True))["right"] == 0
-    assert task.score(Example([], "72", {"question": "sums"}), Completion("72", True))["right"] == 1
+    total = Example([], "72", {"question": "sums"})
+    assert task.score(total, Completion("72", True)) == right
+    # One digit of two is right, and digits earn one half of a sum's reward.
+    assert task.score(total, Completion("So 71", True)) == {**right, "right": 0, "credit": 0.25}
 
 
 def test_names() -> None:

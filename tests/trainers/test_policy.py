@@ -16,8 +16,8 @@ from llmkit.stage import Facts
 from llmkit.tasks.bits_per_byte import BitsPerByteTask
 from llmkit.tasks.task import Example
 from llmkit.tasks.tinyworld_sums import TinyworldSums
-from llmkit.trainers.policy import REFUSED, fitting, row_of
-from llmkit.trainers.task_policy import best_reward, check_enough, trainable
+from llmkit.trainers.policy import REFUSED, check_enough, fitting, row_of
+from llmkit.trainers.task_policy import best_reward, trainable
 
 GOOD = Facts(context_length=64, eos_token="<e>", pad_token="<p>", chat_template=True)
 SUMS = TaskReward(task="tinyworld_sums")
