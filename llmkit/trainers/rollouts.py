@@ -135,7 +135,8 @@ class Rollouts(Guarded):
         """One completion of each prompt, as the trainer's settings sample."""
         model = self.accelerator.unwrap_model(self.model)
         settings = self.generation_config  # type: ignore[attr-defined]
-        return sample(model, prompts, settings, generator).ids
+        with self.accelerator.autocast():  # what the model's own forward would do by itself
+            return sample(model, prompts, settings, generator).ids
 
     def generator(self, *key: object) -> torch.Generator:
         """Random numbers that follow from the training's seed, this rank and `key` alone."""
