@@ -36,7 +36,7 @@ def test_each_row_is_judged_by_its_own_rule() -> None:
         details=[json.dumps(row) for row in (UNKNOWN, SUM, SUM, FACT)],
         ended=[True] * 4,
     )
-    assert rewards == [1.0, 1.0, 0.0, 1.0]
+    assert rewards == [1.0, 1.0, 0.25, 1.0]  # of 71, one digit is right: half of a half
 
 
 def test_a_row_of_no_known_sort_stops() -> None:

@@ -179,7 +179,7 @@ def test_an_unfinished_completion_pays_its_penalty(tmp_path: Path) -> None:
     end = trainer.eos_token_ids[0]
     said = [[{"role": "assistant", "content": text}] for text in ("ae", "x")]
     rows = [{"prompt": [{"role": "user", "content": "a"}]}] * 2
-    scores = trainer._scores(rows, [row["prompt"] for row in rows], said, [[5, end], [5, 6]])
+    scores, _ = trainer._scores(rows, [row["prompt"] for row in rows], said, [[5, end], [5, 6]])
     assert scores.tolist() == [1.0, -2.0]
 
 
@@ -198,8 +198,12 @@ def test_weights_of_rewards(tmp_path: Path) -> None:
     trainer = ppo_trainer(tmp_path, reward_funcs=[vowels, length], reward_weights=[2.0, 0.5])
     rows = [{"prompt": [{"role": "user", "content": "a"}]}] * 2
     said = [[{"role": "assistant", "content": text}] for text in ("aexx", "x")]
-    scores = trainer._scores(rows, [row["prompt"] for row in rows], said, [[5], [6]])
+    scores, parts = trainer._scores(rows, [row["prompt"] for row in rows], said, [[5], [6]])
     assert scores.tolist() == [2 * 0.5 + 0.5 * 4, 0.5]
+    assert {name: part.tolist() for name, part in parts.items()} == {
+        "vowels": [0.5, 0.0],
+        "length": [4.0, 1.0],
+    }
 
 
 # Learning -----------------------------------------------------------------------------------
