@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmkit.data.documents import METADATA, Document
+from llmkit.data.quarantine import Quarantine
 from llmkit.errors import InputError
 
 JSON_LINES = (".jsonl", ".json", ".ndjson")
@@ -27,11 +28,19 @@ NAMED_BAD_ROWS = 20  # that stats.json names; the others are only counted
 
 @dataclass
 class BadRows:
-    """Counts rows without a usable text, and stops at one more than are allowed."""
+    """Counts rows without a usable text, and stops at one more than are allowed.
+
+    Attributes:
+        named: the first of them as the record names them.
+        where: the same ones as a person finds them.
+        quarantine: what web sources set aside, which is not bounded.
+    """
 
     allowed: int = 0
     count: int = 0
     named: list[str] = field(default_factory=list)
+    where: list[tuple[str, str]] = field(default_factory=list)
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
     def add(self, where: str, name: str, what: str) -> None:
         """`where` is for the person (a path), `name` for the record (free of folders).
@@ -42,9 +51,34 @@ class BadRows:
         self.count += 1
         if len(self.named) < NAMED_BAD_ROWS:
             self.named.append(f"{name}: {what}")
+            self.where.append((where, what))
         if self.count > self.allowed:
-            remedy = f"mend it, or let more bad rows pass with max_bad_rows (now {self.allowed})"
-            raise InputError(where, what, remedy)
+            raise self._too_many(where, what)
+
+    def _too_many(self, where: str, what: str) -> InputError:
+        remedy = f"mend it, or let more bad rows pass with max_bad_rows (now {self.allowed})"
+        return InputError(where, what, remedy)
+
+    def drain(self) -> BadRows:
+        """What was noted since the last call, in an object of its own; this one begins anew."""
+        noted = BadRows(self.allowed, self.count, self.named, self.where, self.quarantine)
+        self.count, self.named, self.where, self.quarantine = 0, [], [], Quarantine()
+        return noted
+
+    def take(self, other: BadRows) -> None:
+        """Take over what `other` noted after this one.
+
+        Raises:
+            InputError: when more rows are bad than `allowed`, in the words of `add`.
+        """
+        left = self.allowed - self.count
+        self.count += other.count
+        room = NAMED_BAD_ROWS - len(self.named)
+        self.named += other.named[:room]
+        self.where += other.where[:room]
+        self.quarantine.add(other.quarantine)
+        if other.count > left:
+            raise self._too_many(*other.where[min(left, len(other.where) - 1)])
 
 
 def read_documents(

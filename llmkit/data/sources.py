@@ -7,14 +7,14 @@ paths are taken from the folder where llmkit is started.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from llmkit.data.documents import Document
 from llmkit.data.readers import READABLE, BadRows, document_of, read_documents
+from llmkit.data.source import Part, Source
 from llmkit.errors import InputError
 
 SOURCES = {
@@ -22,50 +22,7 @@ SOURCES = {
     "path": "llmkit.data.sources:PathSource",
     "tinyworld": "llmkit.data.sources:TinyworldSource",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Base of the sources. `limit` is the number of documents taken at most, the first ones."""
-
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit: {self.limit} is not positive")
-
-    @property
-    def label(self) -> str:
-        """How stats.json names this source: the same on every machine."""
-        raise TypeError(f"{type(self).__name__} has no label")
-
-    @property
-    def size(self) -> int | None:
-        """Documents that will come, where that is known without reading."""
-        return self.limit
-
-    def files(self) -> Iterator[Path]:
-        """The local files that are read."""
-        yield from ()
-
-    def hub_data(self) -> Iterator[tuple[str, str | None]]:
-        """The Hub data set that is read, with its revision."""
-        yield from ()
-
-    def documents(
-        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
-    ) -> Iterator[Document]:
-        """Yield the documents, the same ones in the same order every time.
-
-        Raises:
-            InputError: the source is missing or broken, or more rows are bad than allowed.
-        """
-        return islice(self._documents(world, seed, bad_rows), self.limit)
-
-    def _documents(
-        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
-    ) -> Iterator[Document]:
-        yield from ()
+TINYWORLD_PART = 2000  # documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +73,26 @@ class PathSource(Source):
             raise InputError(str(missing[0]), "no such file or folder", "check the path")
         return [(file, file.relative_to(top).as_posix()) for file in files]
 
-    def _documents(
+    def parts(self) -> Sequence[FilePart]:
+        return [
+            FilePart(file=str(file), name=name, column=self.column, encoding=self.encoding)
+            for file, name in self._named_files()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePart:
+    """One file; `name` is what its documents know it by."""
+
+    file: str
+    name: str
+    column: str
+    encoding: str
+
+    def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
-        for file, name in self._named_files():
-            yield from read_documents(file, name, self.column, self.encoding, bad_rows)
+        return read_documents(Path(self.file), self.name, self.column, self.encoding, bad_rows)
 
 
 def _hidden(path: Path) -> bool:
@@ -158,7 +130,31 @@ class HubSource(Source):
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
         yield self.hub, self.revision
 
-    def _documents(
+    def parts(self) -> Sequence[Part]:
+        return [
+            HubPart(
+                hub=self.hub,
+                label=self.label,
+                name=self.name,
+                revision=self.revision,
+                split=self.split,
+                column=self.column,
+            )
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubPart:
+    """The stream of one split."""
+
+    hub: str
+    label: str
+    name: str | None
+    revision: str | None
+    split: str
+    column: str
+
+    def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
         import datasets
@@ -210,12 +206,29 @@ class TinyworldSource(Source):
 
     @property
     def size(self) -> int | None:
-        return min(self.tinyworld.num_documents, self.limit or self.tinyworld.num_documents)
+        if self.limit is not None and super().size is None:
+            return None
+        return min(self.tinyworld.num_documents, super().size or self.tinyworld.num_documents)
 
-    def _documents(
+    def parts(self) -> Sequence[TinyworldPart]:
+        end = self.tinyworld.num_documents
+        return [
+            TinyworldPart(start=start, stop=min(start + TINYWORLD_PART, end))
+            for start in range(0, end, TINYWORLD_PART)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyworldPart:
+    """Documents `start` to `stop - 1` of the world's web."""
+
+    start: int
+    stop: int
+
+    def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
         from llmkit.data.tinyworld.documents import documents
         from llmkit.data.tinyworld.world import World
 
-        yield from documents(World(**world), self.tinyworld.num_documents, seed)
+        yield from documents(World(**world), self.stop, seed, self.start)
