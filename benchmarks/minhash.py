@@ -34,7 +34,6 @@ from typing import Any
 from machine import ForeignTime, write_result
 
 SIMILARITIES = (0.7, 0.75, 0.8, 0.85, 0.9)
-PAIRS = 2000  # of each similarity
 BOUND_SECONDS, BOUND_GB, BOUND_POINTS = 120, 1.0, 2.0
 SUBSET, DATATROVE_SUBSET = 20_000, 1_000
 RUN = """
@@ -63,8 +62,8 @@ def pair(words: list[str], similarity: float, mark: str, rng: random.Random) -> 
     return [own, [*own[: len(own) - number], *(f"{mark}{at}x" for at in range(number))]]
 
 
-def make(path: Path, number: int) -> None:
-    """Write the corpus, planted pairs spread over it: `{"text", "id"}` a line."""
+def make(path: Path, number: int, pairs: int) -> None:
+    """Write the corpus, with `pairs` of each similarity spread over it: a row a line."""
     from llmkit.data.tinyworld.documents import documents
     from llmkit.data.tinyworld.world import World
 
@@ -72,7 +71,7 @@ def make(path: Path, number: int) -> None:
     planted = []
     plain = documents(World(seed=0, people=400), 10**9, seed=0)
     for similarity in SIMILARITIES:
-        while len(planted) < PAIRS * (1 + SIMILARITIES.index(similarity)):
+        while len(planted) < pairs * (1 + SIMILARITIES.index(similarity)):
             document = next(plain)
             words = "".join(c if c.isalpha() else " " for c in document.text.lower()).split()
             if document.metadata["keep"] and len(words) >= 60:
@@ -233,13 +232,14 @@ def rates(texts: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--documents", type=int, default=200_000)
+    parser.add_argument("--pairs", type=int, default=2000, help="planted, of each similarity")
     parser.add_argument("--num-proc", type=int, default=2)
     parser.add_argument("--make", action="store_true", help="write the corpus and end")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/minhash.json")
     chosen = parser.parse_args()
-    corpus = Path(tempfile.gettempdir()) / f"llmkit-minhash-{chosen.documents}.jsonl"
+    corpus = Path(tempfile.gettempdir()) / f"llmkit-minhash-{chosen.documents}-{chosen.pairs}.jsonl"
     if chosen.make or not corpus.is_file():
-        make(corpus, chosen.documents)
+        make(corpus, chosen.documents, chosen.pairs)
     if chosen.make:
         return
     watch = ForeignTime()

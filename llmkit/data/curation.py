@@ -60,7 +60,8 @@ class Run:
             jobs, size = self._fresh(done), self.size
         else:
             missing = [index for index in range(self.blocks) if index not in done]
-            if not missing:
+            before_this = self.curation.folder(phase.number - 1)
+            if not missing and (before_this / CLUSTERS).is_file():
                 return
             self._judge(phase)
             before = self.curation.commits(phase.number - 1)
@@ -95,6 +96,7 @@ class Run:
         for job in self.feed.jobs(done, behind):
             self.blocks = max(self.blocks, job.index + 1)
             yield job
+            del job  # or its documents would be held while the next ones are read
         faults = noted(self.feed.bad_rows)
         path = self.curation.folder(0) / READ_TO_THE_END
         write_json(path, {"blocks": self.blocks, "faults": faults})

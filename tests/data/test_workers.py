@@ -101,8 +101,7 @@ def test_what_goes_wrong_in_a_worker_is_one_clear_error(what, kind, message):
     assert type(raised.value) is kind
     for process in foremen:
         assert process.poll() is not None
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
+        wait_for_the_end_of(process.pid)
 
 
 def test_an_error_in_the_jobs_ends_the_workers():
@@ -150,7 +149,12 @@ with Workers(Sleeper({str(tmp_path)!r}), 2, "x") as workers:
     assert group != os.getpgid(process.pid), "Ctrl-C would reach the workers too"
     os.kill(process.pid, number)
     process.wait(30)
-    while members(group):
+    wait_for_the_end_of(group)
+
+
+def wait_for_the_end_of(group: int) -> None:
+    deadline = time.monotonic() + 60
+    while sys.platform == "linux" and members(group):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
