@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+from transformers import DynamicCache, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from llmkit.errors import UserError
 from llmkit.patch import PATCHES, automatic_patches, check_names, choose, patched
@@ -96,6 +97,24 @@ def test_calls_without_labels_are_stock() -> None:
         assert output.logits is None and len(output.hidden_states) == 3
         loss, *_ = model(ids, labels=ids, return_dict=False)
         assert torch.equal(loss, output.loss)
+
+
+def test_with_labels_every_other_output_is_stock_by_its_present_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """transformers tells of an old name (`past_key_values` for `cache`) in the log."""
+    told: list[str] = []
+    monkeypatch.setattr(logging.Logger, "warning_once", lambda self, text, *_: told.append(text))
+    model, ids = _model().eval(), _batch()["input_ids"]
+    wanted = {"labels": ids, "output_hidden_states": True, "use_cache": True}
+    stock = model(ids, **wanted)
+    with patched(model, ["fused_head_loss"]):
+        output = model(ids, **wanted)
+    assert [text for text in told if "deprecated" in text] == []
+    assert list(output) == [name for name in stock if name != "logits"]
+    assert isinstance(output[1], DynamicCache) and output[1].get_seq_length() == ids.shape[1]
+    for found, true in zip(output.hidden_states, stock.hidden_states, strict=True):
+        assert torch.equal(found, true)
 
 
 def test_left_padding_is_masked_as_in_stock() -> None:

@@ -93,10 +93,6 @@ def _with_labels(
         kwargs.get("num_items_in_batch"),
         ignore_index,
     )
-    return CausalLMOutputWithCrossAttentions(
-        loss=loss,
-        past_key_values=outputs.past_key_values,
-        hidden_states=outputs.hidden_states,
-        attentions=outputs.attentions,
-        cross_attentions=outputs.cross_attentions,
-    )
+    # By whatever names this version has: `past_key_values` became `cache` in transformers 5.24.
+    others = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+    return CausalLMOutputWithCrossAttentions(loss=loss, **others)

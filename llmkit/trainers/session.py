@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState
+from transformers import GenerationConfig, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from llmkit.device import tune_allocator
@@ -123,7 +123,20 @@ def save_model(trainer: Any, out: Path) -> None:
     """
     # The Trainer turns the key-value cache off in the configuration that it is given.
     trainer.model.config.use_cache = True
+    if trainer.model.can_generate():
+        name_one_stop(trainer.model.generation_config)
     with without_bars():
         trainer.save_model(str(out))
     if trainer.args.should_save:
         (out / "training_args.bin").unlink(missing_ok=True)
+
+
+def name_one_stop(generation: GenerationConfig) -> None:
+    """Write one stop token as a number, whether or not the Trainer has made a list of it.
+
+    Older ones do when they begin to train (transformers 5.17), and a resume that finds no step
+    left to take does not begin.
+    """
+    stops = generation.eos_token_id
+    if isinstance(stops, list) and len(stops) == 1:
+        generation.eos_token_id = stops[0]
