@@ -17,7 +17,7 @@ from llmkit.errors import UserError
 from llmkit.patch import PATCHES, automatic_patches, check_names, choose, patched
 
 # Error norm over truth norm of loss and of any parameter's gradient, in float32.
-TOLERANCES = {"gelu": 1e-5, "fused_head_loss": 1e-5}
+TOLERANCES = {name: 1e-5 for name in PATCHES}
 
 
 def _model(seed: int = 0, **changes: Any) -> GPT2LMHeadModel:

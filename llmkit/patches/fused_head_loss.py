@@ -22,12 +22,13 @@ from transformers.utils.generic import can_return_tuple
 
 from llmkit.errors import UserError
 from llmkit.kernels.fused_head_loss import fused_head_loss
+from llmkit.patches.loan import Loan
 
 WHERE = "patches: fused_head_loss"
 LEAVE_OUT = "leave fused_head_loss out, or use `patches: auto`"
 
 
-def bindings(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def loans(model: nn.Module) -> list[Loan]:
     """The one GPT2LMHeadModel in `model` with its new forward; UserError where that cannot be."""
     found = [module for module in model.modules() if type(module) is GPT2LMHeadModel]
     if len(found) != 1:
@@ -39,7 +40,7 @@ def bindings(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
     if own_loss or causal_lm.loss_type not in (None, "ForCausalLM"):
         raise UserError(WHERE, "the model has a loss function of its own", LEAVE_OUT)
     _plain_head(causal_lm)
-    return [(causal_lm, MethodType(_forward_before(causal_lm.forward), causal_lm))]
+    return [Loan(causal_lm, "forward", MethodType(_forward_before(causal_lm.forward), causal_lm))]
 
 
 def _plain_head(causal_lm: GPT2LMHeadModel) -> nn.Linear:
