@@ -23,6 +23,7 @@ Model = TypeVar("Model", bound="nn.Module")
 
 PATCHES = {
     "attention": "llmkit.patches.attention:loans",
+    "layer_norm": "llmkit.patches.layer_norm:loans",
     "gelu": "llmkit.patches.gelu:loans",
     "fused_head_loss": "llmkit.patches.fused_head_loss:loans",
 }

@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_bound() -> None:
         pass
     assert _bound(model) == before
     classifier = GPT2ForSequenceClassification(_model().config)
-    with pytest.raises(UserError, match="holds 0 GPT2LMHeadModels"):
+    with pytest.raises(UserError, match="holds 0 causal models"):
         choose_and_enter(classifier, ["fused_head_loss"])
     model.loss_function = lambda logits, labels, vocab_size, **kwargs: logits.sum()
     with pytest.raises(UserError, match="loss function of its own"):
