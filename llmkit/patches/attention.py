@@ -57,7 +57,9 @@ def _whole_causal_attention(config: Any) -> None:
     """Refuse a configuration under which "no mask" is not plain causal attention."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if config._attn_implementation not in ("sdpa", IMPLEMENTATION):
-        what = f"the model attends by {config._attn_implementation!r}, and this patch stands on sdpa"
+        what = (
+            f"the model attends by {config._attn_implementation!r}, and this patch stands on sdpa"
+        )
     elif not getattr(config, "is_causal", True):
         what = "the model is not causal (is_causal: false)"
     elif kinds != {"full_attention"} or _slides(config):
