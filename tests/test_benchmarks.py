@@ -50,3 +50,21 @@ def test_decode_times_every_variant_that_agrees(tmp_path: Path) -> None:
     assert {row["variant"] for row in rows} == {"generate", "generate, static cache", "llmkit"}
     assert all(row["against_generate"] == 1 for row in rows if row["variant"] == "generate")
     assert all(row["tokens_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_gpu_dry_run_ends_every_section_well(tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="no triton here: pip install 'llmkit[gpu]'")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path), "--dry-run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    sections = summary["sections"]
+    assert list(sections) == [
+        "correctness", "ablation", "end_to_end_124m", "end_to_end_1558m", "profile", "kernels",
+    ]  # fmt: skip
+    for name, section in sections.items():
+        assert section["status"] == "ok", section
+        assert json.loads((tmp_path / f"{name}.json").read_text()) == section
+    assert all(row["ok"] for row in sections["correctness"]["result"]["rows"])
+    assert summary["environment"]["dry_run"] is True

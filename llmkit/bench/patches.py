@@ -1,7 +1,7 @@
-"""`llmkit bench patches`: what each patch gains on this machine, beside stock eager and compiled.
+"""`llmkit bench patches`: what each patch gains on this machine, beside stock and compiled stock.
 
-One table and one JSON line. Every variant trains in a process of its own (so that peak memory is its
-own), with the same seed, batch, fused AdamW, clipping and allocator setting.
+One table and one JSON line. Every variant trains in a process of its own (so that peak memory is
+its own), with the same seed, batch, fused AdamW, clipping and allocator setting.
 """
 
 from __future__ import annotations

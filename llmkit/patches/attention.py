@@ -3,9 +3,9 @@
 Scaled dot-product attention takes its flash path only without a mask. Stock transformers tells an
 unpadded batch by looking at its values, which makes the CPU wait for the GPU at every step, and
 which a traced model cannot do: under `torch.compile` it builds a dense (B, 1, T, T) mask and loses
-the flash path (transformers #48925). Here it is told by what the caller gives: no mask, no positions and no
-cache means that every row is one whole sequence. Only such a call is changed; any other goes its
-stock way, mask and all.
+the flash path (transformers #48925). Here it is told by what the caller gives: no mask, no
+positions and no cache means that every row is one whole sequence. Only such a call is changed; any
+other goes its stock way, mask and all.
 
 The base model is then given `NO_MASK`, an empty tensor of four dimensions in the place of a mask,
 which transformers hands on as it is ("already prepared"), and `config._attn_implementation` names
