@@ -68,3 +68,41 @@ def test_gpu_dry_run_ends_every_section_well(tmp_path: Path) -> None:
         assert json.loads((tmp_path / f"{name}.json").read_text()) == section
     assert all(row["ok"] for row in sections["correctness"]["result"]["rows"])
     assert summary["environment"]["dry_run"] is True
+
+
+@pytest.mark.slow
+def test_pretraining_cpu_times_what_begins_from_the_same_loss(tmp_path: Path) -> None:
+    sizes = {"layers": 1, "width": 32, "heads": 2, "vocab-size": 101, "context": 16, "batch": 2}
+    arguments = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+    names = ["Trainer float32", "Trainer bfloat16 + mallopt", "llmkit"]
+    arguments += ["--steps", "1", "--variants", *names]
+    result = _run("pretraining_cpu.py", tmp_path / "result.json", *arguments)
+    rows = result["rows"]
+    assert isinstance(rows, list) and [row["variant"] for row in rows] == names
+    assert all(row["tokens_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_plain_loop_has_the_loss_of_the_model_that_it_copies() -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from benchmarks.peer_gpt import PeerGPT
+
+    config = GPT2Config(
+        vocab_size=101, n_positions=16, n_embd=32, n_layer=2, n_head=2, resid_pdrop=0.0,
+        embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model, ids = GPT2LMHeadModel(config), torch.randint(101, (2, 16))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    torch.testing.assert_close(PeerGPT(model)(ids), model(ids, labels=ids).loss)
+
+
+@pytest.mark.slow
+def test_head_memory_compares_stock_and_fused(tmp_path: Path) -> None:
+    sizes = ["--batch", "2", "--context", "128", "--width", "32", "--vocab-size", "9001"]
+    result = _run("head_memory.py", tmp_path / "result.json", *sizes)
+    assert 0 < result["share"] < 1

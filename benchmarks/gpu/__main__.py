@@ -11,8 +11,8 @@ Sections in order, each saved to DIR/<section>.json as it ends, and all of them 
 - `profile`: the top kernels of a patched step, and what is left between it and the roofline;
 - `kernels`: each operation beside torch's own, torch.compile's and, where installed, Liger's.
 
-A section that fails is recorded with its traceback, the next one runs, and the exit status is 1. The
-ablation compares gradients once more before it times a patch.
+A section that fails is recorded with its traceback, the next one runs, and the exit status is 1.
+The ablation compares gradients once more before it times a patch.
 `--dry-run` does the same at tiny sizes on a CPU, kernels through Triton's interpreter.
 """
 
