@@ -31,10 +31,15 @@ PATCHES = {
 # What `auto` picks, by the type of the device that the model lies on. A row is here because it was
 # measured faster at every size tried (benchmarks/README.md), or says from where it is believed.
 AUTOMATIC = {
-    "cpu": ("gelu", "fused_head_loss"),
-    # Not measured by us yet; transformers #40048 reports 7.65 times for the operation on a GPU.
-    "cuda": ("gelu",),
+    "cpu": ("attention", "gelu", "fused_head_loss"),
+    # Not measured by us yet (`python -m benchmarks.gpu` does). transformers #40048 reports 7.65
+    # times for GELU's operation on a GPU; #48925 what a dense mask costs under torch.compile; the
+    # logits of 64 x 1,024 tokens alone are 13 GB in float32.
+    "cuda": ("attention", "gelu", "fused_head_loss"),
 }
+
+# Head and loss of our own, and batches without padding.
+FOR_PRETRAINING = ("attention", "fused_head_loss")
 
 
 @contextmanager
@@ -79,13 +84,13 @@ def check_names(names: str | Sequence[str]) -> list[str]:
 def automatic_patches(model: nn.Module, *, own_loss: bool = True) -> list[str]:
     """The patches that measurably help this model where it lies now.
 
-    `own_loss=False` leaves out those that replace head and loss, for a trainer (TRL's) that binds
-    its own there. A patch that does not fit this kind of model is left out.
+    `own_loss=False` leaves out FOR_PRETRAINING, for a trainer (TRL's) that binds its own head and
+    loss and gives each batch a mask. A patch that does not fit this kind of model is left out.
     """
     device = next(model.parameters()).device.type
     names = []
     for name in AUTOMATIC.get(device, ()):
-        if name == "fused_head_loss" and not own_loss:
+        if name in FOR_PRETRAINING and not own_loss:
             continue
         try:
             _load(name)(model)

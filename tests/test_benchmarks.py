@@ -56,6 +56,7 @@ def test_decode_times_every_variant_that_agrees(tmp_path: Path) -> None:
 def test_gpu_dry_run_ends_every_section_well(tmp_path: Path) -> None:
     pytest.importorskip("triton", reason="no triton here: pip install 'llmkit[gpu]'")
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path), "--dry-run"]
+    command += ["--in-process", "--minutes", "60"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -68,6 +69,18 @@ def test_gpu_dry_run_ends_every_section_well(tmp_path: Path) -> None:
         assert json.loads((tmp_path / f"{name}.json").read_text()) == section
     assert all(row["ok"] for row in sections["correctness"]["result"]["rows"])
     assert summary["environment"]["dry_run"] is True
+
+
+@pytest.mark.slow
+def test_a_section_in_a_process_of_its_own_is_recorded(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path), "--dry-run"]
+    for minutes, status in (("60", 0), ("0", 1)):
+        only = ["--only", "profile", "--minutes", minutes]
+        done = subprocess.run(command + only, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+        record = json.loads((tmp_path / "summary.json").read_text())["sections"]["profile"]
+        assert record["status"] == ("ok" if status == 0 else "failed"), record
+        assert status == 1 or record["result"]["rows"]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def test_a_failing_section_is_recorded_and_the_next_one_runs(
         "well": lambda setting: {"rows": [2], "failures": []},
     }
     monkeypatch.setattr(gpu, "SECTIONS", sections)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--dry-run"])
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--dry-run", "--in-process"])
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert gpu.main() == 1
     found = json.loads((tmp_path / "summary.json").read_text())["sections"]

@@ -78,7 +78,8 @@ def gelu_forms(shape: Any, dtype: Any, device: str) -> tuple[list[Tensor], Forms
         "triton": fused.gelu,
         "torch": lambda x: functional.gelu(x, approximate="tanh"),
         "compiled formula": torch.compile(reference.gelu),
-        "liger": lambda x: importlib.import_module("liger_kernel.ops.geglu")
+        # it multiplies by a second tensor besides, and has no GELU alone
+        "liger's gated form": lambda x: importlib.import_module("liger_kernel.ops.geglu")
         .LigerGELUMulFunction.apply(x, torch.ones_like(x)),
     }  # fmt: skip
 

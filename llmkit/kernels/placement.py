@@ -14,6 +14,9 @@ def takes_triton(x: Tensor) -> bool:
     """Whether an operation on `x` is to run by its Triton kernels.
 
     Not inside a graph that `torch.compile` traces: there Inductor fuses torch's own form with its
-    neighbours, which a kernel of ours would keep apart.
+    neighbours, which a kernel of ours would keep apart. Nor on another device than the current one,
+    where Triton would launch its kernels.
     """
-    return x.is_cuda and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or not x.is_cuda:
+        return False
+    return x.device.index == torch.cuda.current_device()
