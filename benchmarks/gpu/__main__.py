@@ -11,8 +11,9 @@ Sections in order, each saved to DIR/<section>.json as it ends, and all of them 
 - `profile`: the top kernels of a patched step, and what is left between it and the roofline;
 - `kernels`: each operation beside torch's own, torch.compile's and, where installed, Liger's.
 
-Each section has a process of its own, so that a fault of the GPU in one spoils no other, and is ended
-when the minutes are over. One that fails is recorded, the next one runs, and the exit status is 1.
+Each section has a process of its own, so that a fault of the GPU in one spoils no other, and is
+ended when the minutes are over. One that fails is recorded, the next one runs, and the exit status
+is 1.
 The ablation compares gradients once more before it times a patch.
 `--dry-run` does the same at tiny sizes on a CPU, kernels through Triton's interpreter.
 """
