@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -144,6 +145,20 @@ def test_a_forward_that_stood_there_before_is_called_and_returned() -> None:
         model(**_batch(), fused_lm_head=True)
         assert calls == [True]  # TRL's own call reaches TRL's own head
     assert vars(model)["forward"] is bound
+
+
+def test_a_copy_made_meanwhile_computes_with_its_own_weights() -> None:
+    model, ids = _model().eval(), _batch()["input_ids"]
+    with patched(model, list(PATCHES)):
+        copy = deepcopy(model)
+        with torch.no_grad():
+            copy.transformer.h[0].mlp.c_fc.weight.mul_(3)
+            copy.transformer.wpe.weight.mul_(2)
+        copied = copy(ids).logits
+    plain = _model().eval()
+    plain.load_state_dict(copy.state_dict())
+    torch.testing.assert_close(copied, plain(ids).logits)
+    assert not torch.allclose(copied, model(ids).logits)
 
 
 def test_a_forward_bound_meanwhile_does_not_stay() -> None:

@@ -15,10 +15,6 @@ https://huggingface.co/docs/transformers/attention_interface
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,7 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from llmkit.errors import UserError
-from llmkit.patches.loan import Loan
+from llmkit.patches.loan import Forward, Loan, forward_loan
 
 WHERE = "patches: attention"
 LEAVE_OUT = "leave attention out, or use `patches: auto`"
@@ -49,7 +45,7 @@ def loans(model: nn.Module) -> list[Loan]:
     return [
         # `_attn_implementation` is a property over this attribute.
         Loan(base.config, "_attn_implementation_internal", IMPLEMENTATION),
-        Loan(base, "forward", MethodType(_forward_before(base.forward), base)),
+        forward_loan(base, _forward),
     ]
 
 
@@ -75,20 +71,13 @@ def _slides(config: Any) -> bool:
     return window is not None and bool(getattr(config, "use_sliding_window", True))
 
 
-def _forward_before(before: Callable[..., Any]) -> Callable[..., Any]:
-    """The new forward, which hands every call on to `before`."""
-    names = [name for name in inspect.signature(before).parameters if name != "self"]
-
-    @functools.wraps(before.__func__ if inspect.ismethod(before) else before)
-    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        tokens = given.get("input_ids")
-        tokens = given.get("inputs_embeds") if tokens is None else tokens
-        if tokens is not None and all(given.get(name) is None for name in DECIDES):
-            given["attention_mask"] = tokens.new_empty((1, 1, 0, 0))  # NO_MASK
-        return before(**given)
-
-    return forward
+def _forward(self: PreTrainedModel, before: Forward, given: dict[str, Any]) -> Any:
+    """Every call goes to `before`; one that is known to be unpadded with NO_MASK."""
+    tokens = given.get("input_ids")
+    tokens = given.get("inputs_embeds") if tokens is None else tokens
+    if tokens is not None and all(given.get(name) is None for name in DECIDES):
+        given["attention_mask"] = tokens.new_empty((1, 1, 0, 0))  # NO_MASK
+    return before(self, **given)
 
 
 def attend(

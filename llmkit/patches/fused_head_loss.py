@@ -12,11 +12,7 @@ https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,7 +27,7 @@ from transformers.utils.generic import can_return_tuple
 from llmkit.errors import UserError
 from llmkit.kernels.fused_head_loss import fused_head_loss
 from llmkit.kernels.token_log_probs import token_log_probs
-from llmkit.patches.loan import Loan
+from llmkit.patches.loan import Forward, Loan, forward_loan
 
 WHERE = "patches: fused_head_loss"
 LOG_PROBS = ("log_probs", "entropy")
@@ -72,7 +68,7 @@ def loans(model: nn.Module) -> list[Loan]:
     if own_loss or causal_lm.loss_type not in (None, "ForCausalLM"):
         raise UserError(WHERE, "the model has a loss function of its own", LEAVE_OUT)
     _plain_head(causal_lm)
-    return [Loan(causal_lm, "forward", MethodType(_forward_before(causal_lm.forward), causal_lm))]
+    return [forward_loan(causal_lm, _forward)]
 
 
 def _plain_head(causal_lm: PreTrainedModel) -> nn.Linear:
@@ -90,19 +86,12 @@ def _plain_head(causal_lm: PreTrainedModel) -> nn.Linear:
     raise UserError(WHERE, what, LEAVE_OUT)
 
 
-def _forward_before(before: Callable[..., Any]) -> Callable[..., Any]:
-    """The new forward, which hands every call without labels on to `before`."""
-    names = [name for name in inspect.signature(before).parameters if name != "self"]
-
-    @functools.wraps(before.__func__ if inspect.ismethod(before) else before)
-    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        # `fused_lm_head` is how TRL's trainers call the head that they bound before us.
-        if given.get("labels") is None or given.get("fused_lm_head"):
-            return before(*args, **kwargs)
-        return _with_labels(self, **given)
-
-    return forward
+def _forward(self: PreTrainedModel, before: Forward, given: dict[str, Any]) -> Any:
+    """Every call without labels goes to `before`."""
+    # `fused_lm_head` is how TRL's trainers call the head that they bound before us.
+    if given.get("labels") is None or given.get("fused_lm_head"):
+        return before(self, **given)
+    return _with_labels(self, **given)
 
 
 @can_return_tuple

@@ -9,10 +9,6 @@ https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,7 +16,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from llmkit.errors import UserError
 from llmkit.kernels.layer_norm import add_layer_norm
-from llmkit.patches.loan import Loan
+from llmkit.patches.loan import Forward, Loan, forward_loan
 
 WHERE = "patches: layer_norm"
 LEAVE_OUT = "leave layer_norm out, or use `patches: auto`"
@@ -36,24 +32,14 @@ def loans(model: nn.Module) -> list[Loan]:
         if type(norm) is not nn.LayerNorm or norm._forward_hooks or norm._forward_pre_hooks:
             what = f"a norm is a {type(norm).__name__}, or hooked by another library"
             raise UserError(WHERE, what, LEAVE_OUT)
-    return [
-        Loan(block, "forward", MethodType(_forward_before(block.forward), block))
-        for block in blocks
-    ]
+    return [forward_loan(block, _forward) for block in blocks]
 
 
-def _forward_before(before: Callable[..., Any]) -> Callable[..., Any]:
-    """The new forward, which hands a call with an encoder's states on to `before`."""
-    names = [name for name in inspect.signature(before).parameters if name != "self"]
-
-    @functools.wraps(before.__func__ if inspect.ismethod(before) else before)
-    def forward(self: GPT2Block, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        if given.get("encoder_hidden_states") is not None:
-            return before(*args, **kwargs)
-        return _block(self, **given)
-
-    return forward
+def _forward(self: GPT2Block, before: Forward, given: dict[str, Any]) -> Any:
+    """A call with an encoder's states goes to `before`."""
+    if given.get("encoder_hidden_states") is not None:
+        return before(self, **given)
+    return _block(self, **given)
 
 
 def _block(

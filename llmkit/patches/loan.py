@@ -6,10 +6,14 @@ configuration. Nothing is changed on a class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any, NamedTuple
 
+Forward = Callable[..., Any]
 MISSING = object()
 
 
@@ -36,3 +40,25 @@ class Loan(NamedTuple):
                 setattr(self.owner, self.attribute, before)
             else:
                 vars(self.owner).pop(self.attribute, None)
+
+
+def forward_loan(module: Any, forward: Callable[[Any, Forward, dict[str, Any]], Any]) -> Loan:
+    """Lend `module` a forward with the signature of the one that stands there.
+
+    Args:
+        forward: takes the module, the forward that stood there before (which takes the module as
+            its first argument), and all arguments of the call by name.
+    """
+    bound = module.forward
+    on_instance = "forward" in vars(module)
+    names = list(inspect.signature(bound).parameters)
+
+    def before(self: Any, **kwargs: Any) -> Any:
+        # A method of the class goes with a copy of the module that is made meanwhile.
+        return bound(**kwargs) if on_instance else type(self).forward(self, **kwargs)
+
+    @functools.wraps(bound.__func__ if inspect.ismethod(bound) else bound)
+    def lent(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return forward(self, before, dict(zip(names, args, strict=False)) | kwargs)
+
+    return Loan(module, "forward", MethodType(lent, module))
