@@ -194,6 +194,30 @@ def report(options: argparse.Namespace) -> None:
     print(Run.open(options.run, options.output_dir).report())
 
 
+def bench_arguments(parser: Parser) -> None:
+    parser.add_argument("what", choices=["patches"], help="what is measured")
+    parser.add_argument("--model", help="tiny, small, 124m, 350m, 774m or 1558m (GPT-2's sizes)")
+    parser.add_argument("--batch", type=int, help="rows a step")
+    parser.add_argument("--context", type=int, help="tokens a row")
+    parser.add_argument("--steps", type=int, default=5, help="steps timed; their median counts")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (by autocast)")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure each patch on this machine, beside stock and torch.compile."""
+    from llmkit.bench.patches import bench_patches
+
+    bench_patches(
+        size=options.model,
+        batch=options.batch,
+        context=options.context,
+        steps=options.steps,
+        dtype=options.dtype,
+        compiled=not options.no_compile,
+    )
+
+
 Command = tuple[Callable[[Parser], None], Callable[[argparse.Namespace], None]]
 COMMANDS: dict[str, Command] = {
     "run": (run_arguments, run),
@@ -202,4 +226,5 @@ COMMANDS: dict[str, Command] = {
     "recipes": (no_arguments, recipes),
     "chat": (chat_arguments, chat),
     "report": (report_arguments, report),
+    "bench": (bench_arguments, bench),
 }

@@ -50,6 +50,7 @@ FLOORS = (
         "ladder",
         "plan",
         "chat",
+        "bench",
     ),
     ("cli", "__main__"),
 )
