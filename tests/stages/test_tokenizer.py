@@ -8,7 +8,7 @@ import sys
 import pytest
 from transformers import AutoTokenizer
 
-from llmkit.data import bpe
+from llmkit.data import training_estimate
 from llmkit.data.documents import Document, write_documents
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context, Facts
@@ -74,6 +74,7 @@ def test_gates_are_recorded_when_passed(made):
         ("round_trip", True),
         ("specials_from_text", True),
         ("chat_template_marks", True),
+        ("tiktoken_ranks", True),
     ]
 
 
@@ -81,9 +82,20 @@ def test_the_same_documents_give_the_same_bytes(made, tmp_path, monkeypatch):
     context, _ = made
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")  # with threads, and (above) without
     again, _ = run(tmp_path)
-    files = {path.name: path.read_bytes() for path in again.out.iterdir()}
-    assert files == {path.name: path.read_bytes() for path in context.out.iterdir()}
-    assert sorted(files) == ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
+    assert artefacts(again.out) == artefacts(context.out)
+    assert sorted(artefacts(context.out)) == [
+        "chat_template.jinja",
+        "tiktoken/encoding.json",
+        "tiktoken/ranks.tiktoken",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def artefacts(folder):
+    """Name -> bytes of what the stage made; logs are none of it."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: p.read_bytes() for name, p in files.items() if not name.startswith("logs/")}
 
 
 def test_a_vocabulary_out_of_reach_says_how_far_it_got(tmp_path):
@@ -120,8 +132,11 @@ def write_template(path, words):
 
 
 def test_more_than_32_bits_can_count_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(bpe, "MAX_TRAINING_BYTES", sum(len(text.encode()) for text in TEXTS[:20]))
-    with pytest.raises(InputError, match="overflow 32 bits; set limit to 20 documents"):
+    # The sample is all of the texts, and half as much again is granted to doubt.
+    countable = sum(len(text.encode()) for text in TEXTS[:20])
+    share = training_estimate.most_frequent_pair(TEXTS)
+    monkeypatch.setattr(training_estimate, "LARGEST_COUNT", int(1.5 * share * countable) + 1)
+    with pytest.raises(InputError, match="could overflow 32 bits; set limit to 20 documents"):
         run(tmp_path)
 
 
@@ -138,7 +153,10 @@ def test_a_template_of_ones_own(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(context.out)
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     assert tokenizer.apply_chat_template(chat, tokenize=False) == "U:hi#A:ho#"
-    assert list(Tokenizer(vocab_size=400, chat_template=template).problems({})) == []
+    assert (
+        list(Tokenizer(documents="curate", vocab_size=400, chat_template=template).problems({}))
+        == []
+    )
 
 
 def test_a_template_without_marks_stops(tmp_path):
@@ -150,7 +168,10 @@ def test_a_template_without_marks_stops(tmp_path):
 def test_no_template_at_all(tmp_path):
     context, _ = run(tmp_path, chat_template=None)
     assert AutoTokenizer.from_pretrained(context.out).chat_template is None
-    assert [result["gate"] for result in context.gate_results][-1] == "specials_from_text"
+    assert [result["gate"] for result in context.gate_results][-2:] == [
+        "specials_from_text",
+        "tiktoken_ranks",
+    ]
 
 
 def test_facts_and_problems_need_no_run(tmp_path):
@@ -159,7 +180,9 @@ def test_facts_and_problems_need_no_run(tmp_path):
         vocab_size=400, eos_token="<|endoftext|>", pad_token="<|pad|>", chat_template=True
     )
     assert list(stage.problems({})) == [] == list(stage.files())
-    bad = Tokenizer(vocab_size=261, min_frequency=0, limit=0, chat_template=str(tmp_path / "x"))
+    bad = Tokenizer(
+        documents="c", vocab_size=261, min_frequency=0, limit=0, chat_template=str(tmp_path / "x")
+    )
     assert [problem.path for problem in bad.problems({})] == [
         ("vocab_size",),
         ("min_frequency",),
@@ -171,7 +194,7 @@ def test_facts_and_problems_need_no_run(tmp_path):
 
 def test_the_smallest_vocabulary_is_bytes_and_specials(tmp_path):
     context, figures = run(tmp_path, vocab_size=262)
-    assert list(Tokenizer(vocab_size=262).problems({})) == []
+    assert list(Tokenizer(documents="curate", vocab_size=262).problems({})) == []
     assert figures["vocab_size"] == 262 and figures["bytes_per_token"] == 1
 
 
