@@ -3,8 +3,8 @@
     python benchmarks/reader.py [--tokens 40000000] [--batch 32] [--lengths 128 1024]
 
 nanoGPT's `get_batch` (https://github.com/karpathy/nanoGPT/blob/master/train.py) opens a memmap anew
-for every batch, slices it once a row, makes int64 tensors and stacks them. Before anything is timed, every variant's rows are
-compared with the shards' own tokens. The bound is 30 million tokens/s.
+for every batch, slices it once a row, makes int64 tensors and stacks them. Before anything is
+timed, every variant's first rows are compared with that. The bound is 30 million tokens/s.
 """
 
 from __future__ import annotations
