@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -77,8 +78,20 @@ class Tokenize(Stage):
             yield Problem(("validation_fraction",), what, "it must be at least 0 and below 1")
         if self.shard_tokens < 1:
             yield Problem(("shard_tokens",), f"{self.shard_tokens} is below 1", "leave it out")
-        if self.documents is None and self.from_llmc is None:
+        if self.from_llmc is None and self.documents is None:
             yield Problem(("documents",), "no stage above makes documents", "name one")
+        elif self.from_llmc is not None:
+            yield from self._llmc_problems()
+
+    def _llmc_problems(self) -> Iterator[Problem]:
+        """The files that are to be read are there, and are llm.c's."""
+        from llmkit.data.llmc_bin import files_of, read_tokens
+
+        try:
+            for files in files_of(str(self.from_llmc)).values():
+                deque(map(read_tokens, files), maxlen=0)
+        except InputError as error:
+            yield Problem(("from_llmc",), f"{error.where}: {error.what}", error.remedy)
 
     def files(self) -> Iterator[Path]:
         if self.from_llmc is not None:

@@ -64,11 +64,11 @@ class Tokenizer(Stage):
 
     def facts(self, upstream: Mapping[str, Facts]) -> Facts:
         layout = self._known_layout()
-        names = bpe.SPECIALS if layout is None else tuple(layout.specials)
+        padded = self.chat_template is not None if layout is None else bpe.PAD in layout.specials
         return Facts(
             vocab_size=self.vocab_size if layout is None else layout.total,
             eos_token=bpe.END_OF_TEXT,
-            pad_token=bpe.PAD if bpe.PAD in names else None,
+            pad_token=bpe.PAD if padded else None,
             chat_template=self.chat_template is not None,
         )
 
@@ -158,7 +158,7 @@ class Tokenizer(Stage):
         saved = AutoTokenizer.from_pretrained(context.out)  # the gates judge what others will load
         encoded = Encoded.of(bpe.plain_encoder(saved), sample.texts)
         gates.specials_gate(context, saved, layout)
-        gates.text_gates(context, encoded, layout.added())
+        gates.text_gates(context, encoded, list(layout.specials))
         gates.template_gate(context, saved)
         gates.ranks_gate(context, encoded.encoder)
         tiktoken_ranks.write_encoding(

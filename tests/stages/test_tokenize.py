@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from llmkit.data import bpe, encoding
 from llmkit.data.documents import Document, write_documents
 from llmkit.data.encoding import batches
+from llmkit.data.encoding_backend import Choice
 from llmkit.data.shard_files import ShardWriter, verify
 from llmkit.data.shards import TokenStream, TokenWindows
 from llmkit.errors import GateError, InputError
@@ -219,6 +220,54 @@ def test_batches_are_closed_by_the_text_that_fills_them():
         (["c", "dd"], [1, 2], ["train", "train"]),
         (["e"], [1], ["train"]),
     ]
+
+
+def test_every_backend_writes_the_same_bytes(made, inputs, tmp_path):
+    context, figures = made
+    again, told = run(tmp_path, inputs, backend="tokenizers")
+    assert files(tmp_path) == files(context.out) and told["backend"] == "tokenizers"
+    assert figures["backend"] in ("gigatoken", "tokenizers")
+    assert again.gate_results[0]["measured"] == "tokenizers itself"
+
+
+def test_a_wrong_id_on_the_way_stops(inputs, tmp_path, monkeypatch):
+    def wrong(self, texts):
+        self.differing.append(texts[0])
+        return real(self, texts)
+
+    real = Choice.encode
+    monkeypatch.setattr(Choice, "encode", wrong)
+    with pytest.raises(GateError, match="encoder_identity.*set backend: tokenizers"):
+        run(tmp_path, inputs)
+
+
+def test_to_llmc_and_back_gives_the_same_shards(made, inputs, tmp_path):
+    context, figures = made
+    there, _ = run(tmp_path / "there", inputs, to_llmc=True)
+    back = Tokenize(
+        tokenizer="tokenizer",
+        context_length=16,
+        shard_tokens=2000,
+        from_llmc=str(there.out / "llmc"),
+    )
+    assert list(back.problems({})) == [] and len(list(back.files())) == 2
+    again = Context(name="tokenize", out=tmp_path / "back", inputs=inputs)
+    again.out.mkdir()
+    told = back.run(again)
+    assert files(again.out) == files(context.out)  # the counted bytes of text too
+    assert {**told, "backend": 0}.items() <= {**figures, "backend": 0, **rates(told)}.items()
+
+
+def rates(figures):
+    return {"megabytes_per_second": figures["megabytes_per_second"]}
+
+
+def test_other_files_than_llmcs_are_told_before_anything_runs(tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"no header")
+    for place, what in ((tmp_path, "fewer than a header"), (tmp_path / "y", "no llm.c file")):
+        stage = Tokenize(context_length=16, from_llmc=str(place))
+        (problem,) = stage.problems({})
+        assert problem.path == ("from_llmc",) and what in problem.what
 
 
 def test_facts_are_the_tokenizers_with_a_length():

@@ -198,6 +198,101 @@ def test_the_smallest_vocabulary_is_bytes_and_specials(tmp_path):
     assert figures["vocab_size"] == 262 and figures["bytes_per_token"] == 1
 
 
+def test_specials_stand_where_they_are_asked_for(tmp_path):
+    context, figures = run(
+        tmp_path, vocab_size=None, specials={"<|endoftext|>": 300, "<|mine|>": 310}
+    )
+    tokenizer = AutoTokenizer.from_pretrained(context.out)
+    assert figures["vocab_size"] == len(tokenizer) == 311 and tokenizer.vocab_size == 300
+    assert tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|pad|>", "<|mine|>"]) == [
+        300,
+        301,
+        310,
+    ]
+    assert tokenizer.convert_ids_to_tokens(309) == "<|reserved_309|>"
+    assert "<|mine|>" in tokenizer.all_special_tokens
+
+
+def test_a_layout_that_is_not_filled_keeps_its_specials(tmp_path):
+    with pytest.raises(GateError, match=r"measured \d+, must be 5000 learnt ids"):
+        run(tmp_path / "stop", vocab_size=None, specials={"<|endoftext|>": 5000})
+    context, figures = run(
+        tmp_path / "warn", vocab_size=None, specials={"<|endoftext|>": 5000}, gates="warn"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(context.out)
+    assert tokenizer.eos_token_id == 5000 and figures["vocab_size"] == len(tokenizer) == 5006
+    assert tokenizer.convert_ids_to_tokens(4999) == "<|reserved_4999|>"
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({}, "vocab_size"),
+        ({"vocab_size": 400, "preset": "gpt4"}, "preset"),
+        ({"preset": "gpt4", "pattern": "llama3"}, "pattern"),
+        ({"specials": {"<|pad|>": 400}}, "specials"),
+        ({"from_tiktoken": "gpt2", "individual_digits": True}, "individual_digits"),
+        ({"from_tiktoken": "nowhere.tiktoken"}, "from_tiktoken"),
+        ({"vocab_size": 400, "documents": None}, "documents"),
+    ],
+)
+def test_what_contradicts_itself_is_told_before_anything_runs(keys, path):
+    problems = list(Tokenizer(**{"documents": "curate", **keys}).problems({}))
+    assert [problem.path for problem in problems] == [(path,)]
+
+
+def test_the_presets_facts_are_gpt4s():
+    assert Tokenizer(preset="gpt4").facts({}).vocab_size == 100_277
+    gpt2 = Tokenizer(from_tiktoken="gpt2", chat_template=None).facts({})
+    assert (gpt2.vocab_size, gpt2.pad_token) == (50_257, None)
+    assert Tokenizer(from_tiktoken="gpt2").facts({}).vocab_size == 50_262
+    assert Tokenizer(from_tiktoken="o200k_base").facts({}).vocab_size == 200_019
+
+
+def test_its_ranks_make_the_same_tokenizer_again(made, tmp_path):
+    context, _ = made
+    ranks = str(context.out / "tiktoken" / "ranks.tiktoken")
+    again, figures = run(tmp_path, vocab_size=None, from_tiktoken=ranks, pattern="gpt4")
+    texts = [*TEXTS, "slower widest é\n 12345 <|end|>"]
+    first, second = (AutoTokenizer.from_pretrained(each.out) for each in (context, again))
+    assert [first.encode(t) for t in texts] == [second.encode(t) for t in texts]
+    assert (figures["documents"], figures["vocab_size"]) == (300, 400)
+    with pytest.raises(InputError, match="say `pattern:`"):
+        run(tmp_path / "other", vocab_size=None, from_tiktoken=ranks)
+
+
+def test_ranks_alone_need_no_documents(made, tmp_path):
+    context, _ = made
+    keys = {"from_tiktoken": str(context.out / "tiktoken" / "ranks.tiktoken"), "pattern": "gpt4"}
+    stage = Tokenizer(**keys, chat_template=None)
+    assert list(stage.problems({})) == [] and list(stage.files()) == [
+        context.out / "tiktoken" / "ranks.tiktoken"
+    ]
+    figures = stage.run(Context(name="tokenizer", out=tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert figures["vocab_size"] == len(tokenizer) == 395  # end-of-text, and nothing else
+    assert tokenizer.pad_token is None and tokenizer.eos_token_id == 394
+
+
+def test_more_memory_than_the_machine_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_estimate, "machine_memory", lambda: 100_000_000)
+    with pytest.raises(InputError, match=r"has 0.1 GB; set limit to \d+ or fewer"):
+        run(tmp_path)
+
+
+def test_compression_by_kind_of_text_is_figures_and_a_table(made):
+    context, figures = made
+    table = json.loads((context.logs / "compression.json").read_text())
+    kinds = [row["domain"] for row in table["domains"]]
+    assert kinds[0] == "documents" and "probe: korean" in kinds
+    assert figures["bytes_per_token/documents"] == figures["bytes_per_token"]
+    pictured = table["picture"][0]["tokens"]
+    assert "".join(text for text, _ in pictured[:5]) in TEXTS[0] and len(pictured) > 10
+    told = [line.split()[0] for line in table["left_out"]]
+    told += [name for name in table["domains"][0]["bytes_per_token"] if name != "own"]
+    assert sorted(told) == ["cl100k_base", "gpt2"]
+
+
 @pytest.mark.slow
 def test_it_loads_beside_a_gpt2_where_llmkit_is_not_importable(made, tmp_path):
     context, _ = made
