@@ -119,3 +119,24 @@ def test_head_memory_compares_stock_and_fused(tmp_path: Path) -> None:
     sizes = ["--batch", "2", "--context", "128", "--width", "32", "--vocab-size", "9001"]
     result = _run("head_memory.py", tmp_path / "result.json", *sizes)
     assert 0 < result["share"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["encode", "forms", "train", "stage"])
+def test_tokenizing_times_what_agrees(tmp_path: Path, part: str) -> None:
+    text = "".join(f"The {i}th word of {i * 7} is {chr(97 + i % 26)}{i:x}.\n" for i in range(9000))
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    sizes = ["--text", str(tmp_path), "--megabytes", "0.2", "--vocab-size", "400"]
+    result = _run("tokenizing.py", tmp_path / "result.json", "--part", part, *sizes)
+    rows = result["rows"]
+    assert isinstance(rows, list) and len(rows) >= 2
+    measured = {"encode": "mb_per_second", "stage": "mb_per_second"}.get(part, "seconds")
+    assert all(row[measured] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_reader_times_every_variant(tmp_path: Path) -> None:
+    sizes = ["--tokens", "40000", "--batch", "4", "--lengths", "16", "64"]
+    rows = _run("reader.py", tmp_path / "result.json", *sizes)["rows"]
+    assert isinstance(rows, list) and len(rows) == 2 * 5
+    assert all(row["tokens_per_second"] > 0 for row in rows)
