@@ -123,7 +123,11 @@ def _seek(lines: Rewindable, begins: re.Pattern[bytes]) -> bytes:
 
 
 def _recover(
-    lines: Rewindable, record: Record, begins: re.Pattern[bytes], inner: re.Pattern[bytes], short: bool
+    lines: Rewindable,
+    record: Record,
+    begins: re.Pattern[bytes],
+    inner: re.Pattern[bytes],
+    short: bool,
 ) -> bytes:
     """Mark the record, and find the line that begins the next one, inside its block or after."""
     within = inner.search(record.block)
@@ -168,7 +172,10 @@ def _arc_head(line: bytes) -> Record:
     match = ARC_LINE.match(line)
     assert match is not None
     url, _ip, stamp, mime, length = (_text(field) for field in match.groups())
-    day, time = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}", f"{stamp[8:10]}:{stamp[10:12]}:{stamp[12:]}"
+    day, time = (
+        f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}",
+        f"{stamp[8:10]}:{stamp[10:12]}:{stamp[12:]}",
+    )
     return Record(
         kind="warcinfo" if url.startswith("filedesc:") else "response",
         url=url,

@@ -1,8 +1,8 @@
 """Web pages: bytes to text, and folders of HTML files.
 
 The encoding is found in this order: a byte order mark; UTF-8 if the page is valid UTF-8 (FineWeb's
-reader begins so too: https://github.com/huggingface/datatrove, `pipeline/readers/warc.py`); what the
-server declared; what the page declares in a `meta` element; what resiliparse's detector finds
+reader begins so too: https://github.com/huggingface/datatrove, `pipeline/readers/warc.py`); what
+the server declared; what the page declares in a `meta` element; what resiliparse's detector finds
 (https://resiliparse.chatnoir.eu/en/stable/man/parse/encoding.html). Labels mean what browsers take
 them for (https://encoding.spec.whatwg.org/#names-and-labels: `latin-1` is windows-1252).
 """
@@ -21,9 +21,7 @@ from llmkit.errors import MissingExtraError
 
 MAX_PAGE = 16 << 20  # bytes
 STRANGE_SHARE = 0.05  # of the characters; more control or replacement characters are no text
-CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 STRANGE = re.compile("[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\ufffd]")
-STATEFUL = (b"\x1b$", b"\x1b(", b"~{")  # how ISO-2022 and HZ leave ASCII: valid UTF-8, another text
 # Browsers take these labels for supersets that pages really use.
 WIDER = {
     "gbk": "gb18030",
@@ -48,9 +46,7 @@ def text_of(content: bytes, declared: str | None = None) -> str | None:
     for mark, encoding in MARKS:
         if content.startswith(mark):
             return _textual(content[len(mark) :].decode(encoding, "replace"))
-    odd = any(mark in content for mark in STATEFUL)
-    controls = len(content) - len(content.translate(None, CONTROLS))
-    if not odd and b"\0" not in content and controls <= STRANGE_SHARE * len(content):
+    if b"\0" not in content and b"\x1b" not in content:  # no UTF-16, no ISO-2022
         try:
             return content.decode()
         except UnicodeDecodeError:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.data.documents import Document
-from llmkit.data.readers import READABLE, BadRows, document_of, read_documents
+from llmkit.data.kinds import READABLE
+from llmkit.data.readers import BadRows, document_of, encodable, read_documents
 from llmkit.data.source import Part, Source
 from llmkit.errors import InputError
 
@@ -47,7 +48,7 @@ class PathSource(Source):
 
     @property
     def label(self) -> str:
-        return f"path:{Path(self.path).name}"
+        return encodable(f"path:{Path(self.path).name}")
 
     def files(self) -> Iterator[Path]:
         yield from (file for file, _ in self._named_files())
@@ -71,7 +72,7 @@ class PathSource(Source):
             raise InputError(self.path, f"no files {readable}", "check the path")
         if missing := [file for file in files if not file.exists()]:
             raise InputError(str(missing[0]), "no such file or folder", "check the path")
-        return [(file, file.relative_to(top).as_posix()) for file in files]
+        return [(file, encodable(file.relative_to(top).as_posix())) for file in files]
 
     def parts(self) -> Sequence[FilePart]:
         return [

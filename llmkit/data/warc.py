@@ -1,10 +1,10 @@
 """WARC, WET and ARC files to pages, as FineWeb reads Common Crawl.
 
-Taken are `response` records of type text/html or application/xhtml+xml and `conversion` records (WET)
-of type text/plain too, as by datatrove's reader
-(https://github.com/huggingface/datatrove, `pipeline/readers/warc.py`); also by the server's own type
-where the archive gives none, and not where the server answered with a redirect or an error, which
-Common Crawl keeps elsewhere. fastwarc parses and unpacks what the server said
+Taken are `response` records of type text/html or application/xhtml+xml and `conversion` records
+(WET) of type text/plain too, as by datatrove's reader (https://github.com/huggingface/datatrove,
+`pipeline/readers/warc.py`); also by the server's own type where the archive gives none, and not
+where the server answered with a redirect or an error, which Common Crawl keeps elsewhere. fastwarc
+parses and unpacks what the server said
 (https://resiliparse.chatnoir.eu/en/stable/man/fastwarc.html).
 
 Broken records are set aside and reading goes on at the next one; so it does at the next gzip member
@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from llmkit.data.archive_records import Record, media_type, records
 from llmkit.data.documents import Document
@@ -56,7 +56,7 @@ def warc_documents(file: Path, name: str, quarantine: Quarantine) -> Iterator[Do
         dump = DUMP.search(file.as_posix())
         archive = Archive(name, quarantine, dump[0] if dump else None)
         for _ in range(MAX_BREAKS):
-            reader = io.BufferedReader(cast(io.RawIOBase, raw), BUFFER)
+            reader = io.BufferedReader(raw, BUFFER)
             try:
                 yield from archive.documents(reader)
                 return
@@ -150,7 +150,9 @@ def _http(record: Record) -> tuple[bytes, Any]:
     """
     from fastwarc.warc import WarcRecord
 
-    head = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\n"
+    head = (
+        b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\n"
+    )
     whole = head + b"Content-Length: %d\r\n\r\n" % len(record.block) + record.block
     for decode in ("all", "transfer", "none"):
         http = WarcRecord.from_bytes(whole)
