@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 from llmkit.errors import InputError, MissingExtraError
 
 BURST = 64 << 20
-RATIO = 200
+RATIO = 100
 CHUNK = 64 << 10  # packed bytes read at a time
 BUFFER = 128 << 10
 MEMBER = b"\x1f\x8b\x08"  # how a gzip member begins: the magic number, and "deflate"
