@@ -1,20 +1,23 @@
 """Where documents come from: a Hub data set, files on disk, or the embedded `tinyworld`.
 
-Each source streams; none holds more than a file's row group (or one text file) in memory. Relative
-paths are taken from the folder where llmkit is started.
+Each source streams; none holds more than a batch of rows, a page or one text file in memory.
+Relative paths are taken from the folder where llmkit is started.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llmkit.data.documents import Document
-from llmkit.data.readers import READABLE, BadRows, document_of, read_documents
+from llmkit.data.kinds import READABLE
+from llmkit.data.readers import BadRows, document_of, encodable, read_documents
+from llmkit.data.source import Part, Source
 from llmkit.errors import InputError
 
 SOURCES = {
@@ -22,59 +25,17 @@ SOURCES = {
     "path": "llmkit.data.sources:PathSource",
     "tinyworld": "llmkit.data.sources:TinyworldSource",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Base of the sources. `limit` is the number of documents taken at most, the first ones."""
-
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit: {self.limit} is not positive")
-
-    @property
-    def label(self) -> str:
-        """How stats.json names this source: the same on every machine."""
-        raise TypeError(f"{type(self).__name__} has no label")
-
-    @property
-    def size(self) -> int | None:
-        """Documents that will come, where that is known without reading."""
-        return self.limit
-
-    def files(self) -> Iterator[Path]:
-        """The local files that are read."""
-        yield from ()
-
-    def hub_data(self) -> Iterator[tuple[str, str | None]]:
-        """The Hub data set that is read, with its revision."""
-        yield from ()
-
-    def documents(
-        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
-    ) -> Iterator[Document]:
-        """Yield the documents, the same ones in the same order every time.
-
-        Raises:
-            InputError: the source is missing or broken, or more rows are bad than allowed.
-        """
-        return islice(self._documents(world, seed, bad_rows), self.limit)
-
-    def _documents(
-        self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
-    ) -> Iterator[Document]:
-        yield from ()
+TINYWORLD_PART = 2000  # documents
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathSource(Source):
-    """`{path: FILE-OR-FOLDER-OR-GLOB}`: Parquet, JSON Lines (.gz, .zst) or plain text, by suffix.
+    """`{path: FILE-OR-FOLDER-OR-GLOB}`: Parquet, JSON Lines, text, web archives, pages, by suffix.
 
     A folder stands for all readable files below it, a finished curate folder for its documents.
     Files are read in the order of their paths. A text file is one document (see the step `split`);
-    `column` is the text's in Parquet and JSON, `encoding` that of text files.
+    `column` is the text's in Parquet and JSON, `encoding` that of text files. Web archives
+    (`llmkit.data.warc`) and HTML files (`llmkit.data.pages`) give pages, for the step `extract`.
     """
 
     path: str
@@ -90,7 +51,7 @@ class PathSource(Source):
 
     @property
     def label(self) -> str:
-        return f"path:{Path(self.path).name}"
+        return encodable(f"path:{Path(self.path).name}")
 
     def files(self) -> Iterator[Path]:
         yield from (file for file, _ in self._named_files())
@@ -114,13 +75,28 @@ class PathSource(Source):
             raise InputError(self.path, f"no files {readable}", "check the path")
         if missing := [file for file in files if not file.exists()]:
             raise InputError(str(missing[0]), "no such file or folder", "check the path")
-        return [(file, file.relative_to(top).as_posix()) for file in files]
+        return [(file, encodable(file.relative_to(top).as_posix())) for file in files]
 
-    def _documents(
+    def parts(self) -> Sequence[FilePart]:
+        return [
+            FilePart(file=str(file), name=name, column=self.column, encoding=self.encoding)
+            for file, name in self._named_files()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePart:
+    """One file; `name` is what its documents know it by."""
+
+    file: str
+    name: str
+    column: str
+    encoding: str
+
+    def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
-        for file, name in self._named_files():
-            yield from read_documents(file, name, self.column, self.encoding, bad_rows)
+        return read_documents(Path(self.file), self.name, self.column, self.encoding, bad_rows)
 
 
 def _hidden(path: Path) -> bool:
@@ -158,32 +134,70 @@ class HubSource(Source):
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
         yield self.hub, self.revision
 
-    def _documents(
+    def parts(self) -> Sequence[Part]:
+        with _told(self.label):
+            count = streamed(self.hub, self.name, self.revision, self.split).num_shards
+        return [HubPart(source=self, index=index, count=count) for index in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubPart:
+    """One of the files of a Hub data set (what `datasets` calls a shard)."""
+
+    source: HubSource
+    index: int
+    count: int
+
+    def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
-        import datasets
-
-        try:
-            rows = datasets.load_dataset(
-                self.hub, name=self.name, revision=self.revision, split=self.split, streaming=True
-            )
+        """Yield the file's documents; `datasets` goes on by itself where a connection is cut."""
+        source = self.source
+        with _told(source.label):
+            rows = streamed(source.hub, source.name, source.revision, source.split)
             names = rows.column_names  # None where the format tells it only with the first row
-            if names is not None and self.column not in names:
+            if names is not None and source.column not in names:
                 remedy = f"set `column:` to one of {', '.join(names)}"
-                raise InputError(self.label, f"no column {self.column!r}", remedy)
+                raise InputError(source.label, f"no column {source.column!r}", remedy)
+            if self.count > 1:
+                rows = rows.shard(num_shards=self.count, index=self.index)
+            shard = f"{self.index}:" if self.count > 1 else ""
             for number, row in enumerate(rows, start=1):
-                place = f"{self.hub}:{number}"
+                place = f"{source.hub}:{shard}{number}"
                 try:
-                    yield document_of(row, self.column, place)
+                    yield document_of(row, source.column, place)
                 except ValueError as error:
-                    bad_rows.add(f"{self.label}, row {number}", place, str(error))
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            what = str(error).strip().splitlines()
-            raise InputError(
-                self.label,
-                what[0] if what else type(error).__name__,
-                "check the id, name, revision and split, and the connection to the Hub",
-            ) from error
+                    bad_rows.add(f"{source.label}, row {shard}{number}", place, str(error))
+
+
+@cache
+def streamed(hub: str, name: str | None, revision: str | None, split: str) -> Any:
+    """The data set as `datasets` streams it; asked of the Hub once a process."""
+    import datasets
+
+    return datasets.load_dataset(hub, name=name, revision=revision, split=split, streaming=True)
+
+
+@contextmanager
+def _told(label: str) -> Iterator[None]:
+    """What goes wrong with the Hub or the data set, as an InputError."""
+    import datasets
+    from datasets.utils.file_utils import CONNECTION_ERRORS_TO_RETRY
+
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        datasets.exceptions.DatasetsError,
+        *CONNECTION_ERRORS_TO_RETRY,
+    ) as error:
+        what = str(error).strip().splitlines()
+        raise InputError(
+            label,
+            what[0] if what else type(error).__name__,
+            "check the id, name, revision and split, and the connection to the Hub",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,12 +224,29 @@ class TinyworldSource(Source):
 
     @property
     def size(self) -> int | None:
-        return min(self.tinyworld.num_documents, self.limit or self.tinyworld.num_documents)
+        if self.limit is not None and super().size is None:
+            return None
+        return min(self.tinyworld.num_documents, super().size or self.tinyworld.num_documents)
 
-    def _documents(
+    def parts(self) -> Sequence[TinyworldPart]:
+        end = self.tinyworld.num_documents
+        return [
+            TinyworldPart(start=start, stop=min(start + TINYWORLD_PART, end))
+            for start in range(0, end, TINYWORLD_PART)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyworldPart:
+    """Documents `start` to `stop - 1` of the world's web."""
+
+    start: int
+    stop: int
+
+    def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
         from llmkit.data.tinyworld.documents import documents
         from llmkit.data.tinyworld.world import World
 
-        yield from documents(World(**world), self.tinyworld.num_documents, seed)
+        yield from documents(World(**world), self.stop, seed, self.start)
