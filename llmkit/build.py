@@ -225,7 +225,7 @@ class Builder:
         return tuple(find(table, item, (*path, i)) for i, item in enumerate(value))
 
     def named(self, table: dict[str, str], item: object, path: Path) -> Any:
-        """`gopher_quality`, or `minhash: {threshold: 0.7}`."""
+        """`gopher_quality`, or `minhash: {num_buckets: 20}`."""
         name: object = item
         options: object = None
         if isinstance(item, Mapping):

@@ -13,12 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class LlmkitError(Exception):
     """Base of every error that llmkit raises on purpose."""
 
     exit_status = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that a worker process can hand it on, whatever its constructor takes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[LlmkitError], args: tuple[Any, ...], state: dict[str, Any]) -> LlmkitError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(LlmkitError):

@@ -36,7 +36,7 @@ class Refers:
 
 @dataclass(frozen=True)
 class Named:
-    """A list of components picked by name: `- gopher_quality` or `- minhash: {threshold: 0.7}`.
+    """A list of components picked by name: `- gopher_quality` or `- minhash: {num_buckets: 20}`.
 
     `table` is a literal dict `name -> "module:Class"`, itself given as `"module:TABLE"`.
     """

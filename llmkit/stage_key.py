@@ -3,8 +3,9 @@
     key = sha256(kind, resolved stage, seed, world, digests of the parents' artefacts,
                  digests of local inputs, commits of Hub inputs, versions of llmkit and libraries)
 
-Of the resolved stage two things are left out: `gates`, which decides only whether to go on, and the
-`revision` of a Hub input, which says no more than its commit does. The parts are kept beside the
+Of the resolved stage three things are left out: `gates`, which decides only whether to go on,
+`num_proc`, for any number of processes makes the same bytes, and the `revision` of a Hub input,
+which says no more than its commit does. The parts are kept beside the
 key in `stage.json`, so that a key that differs can say why.
 """
 
@@ -27,7 +28,7 @@ from llmkit.recipe import Recipe
 
 ABSENT = "not set"
 MAX_REASONS = 3  # told in one line; the rest is counted
-NOT_IN_KEY = ("gates", "revision")  # fields of a stage
+NOT_IN_KEY = ("gates", "revision", "num_proc")  # fields of a stage
 
 
 def plain(value: Any, inside: bool = False) -> Any:

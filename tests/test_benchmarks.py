@@ -140,3 +140,16 @@ def test_reader_times_every_variant(tmp_path: Path) -> None:
     rows = _run("reader.py", tmp_path / "result.json", *sizes)["rows"]
     assert isinstance(rows, list) and len(rows) == 2 * 5
     assert all(row["tokens_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_minhash_finds_what_the_formula_says(tmp_path: Path) -> None:
+    sizes = ["--documents", "1500", "--pairs", "60"]
+    result = _run("minhash.py", tmp_path / "result.json", *sizes)
+    recall = result["recall_by_similarity"]
+    assert isinstance(recall, dict) and list(recall) == ["0.7", "0.75", "0.8", "0.85", "0.9"]
+    assert recall["0.8"]["pairs"] == 60 and abs(recall["0.8"]["expected_percent"] - 92.4) < 1.5
+    assert recall["0.9"]["found_percent"] > 95
+    assert result["seconds"] > 0 and result["peak_mb_all_processes"] > 50
+    compared = result["one_core"]
+    assert isinstance(compared, dict) and compared["llmkit"]["duplicates"] > 200

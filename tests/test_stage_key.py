@@ -129,6 +129,13 @@ def test_what_cannot_change_the_bytes_is_not_in_the_key() -> None:
     assert lora["peft"] == {"revision": "v1"}
 
 
+def test_the_number_of_processes_is_not_in_the_key() -> None:
+    from llmkit.stages.curate import Curate
+
+    one, two = (stage_key.plain(Curate(sources=(), num_proc=number)) for number in (1, 2))
+    assert stage_key.decisive(one) == stage_key.decisive(two)
+
+
 def test_unknown_hub_model_is_one_clear_error() -> None:
     with pytest.raises(InputError, match="org/nothing: is no earlier stage and no local folder"):
         stage_key.hub_commit("model", "org/nothing", None)

@@ -29,7 +29,7 @@ class GutenbergBoilerplate(Step):
 
     name: ClassVar[str] = "gutenberg_boilerplate"
 
-    def apply(self, document: Document, memory: dict[str, str]) -> Document | Dropped:
+    def apply(self, document: Document) -> Document | Dropped:
         start = START.search(document.text)
         begin = start.end() if start else 0
         end = END.search(document.text, begin)
@@ -63,7 +63,7 @@ class Split(Step):
         except re.error as error:
             raise ValueError(f"at: {self.at!r} is no regular expression: {error}") from error
 
-    def apply(self, document: Document, memory: dict[str, str]) -> Document | list[Document]:
+    def apply(self, document: Document) -> Document | list[Document]:
         pieces = [
             piece
             for section in self._sections(document.text)

@@ -36,7 +36,7 @@ class C4Quality(Step):
     min_words_per_line: int = 3
     max_word_length: int = 1000  # characters
 
-    def apply(self, document: Document, memory: dict[str, str]) -> Document | Dropped:
+    def apply(self, document: Document) -> Document | Dropped:
         kept: list[str] = []
         sentences = 0
         for number, original in enumerate(document.text.splitlines(), start=1):

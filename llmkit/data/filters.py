@@ -47,14 +47,14 @@ class Step:
 
     name: ClassVar[str] = ""
 
-    def apply(
-        self, document: Document, memory: dict[str, str]
-    ) -> Document | list[Document] | Dropped:
-        """Pass on, edit, split or drop the document.
+    def load(self) -> None:
+        """Read the lists and models that `apply` needs, once a process.
 
-        `memory` belongs to this step of this run: empty at first, kept across blocks and kills.
-        A step that looks at one document at a time leaves it alone.
+        Worker processes are forked after this, so what it has put into a cache lies in memory once.
         """
+
+    def apply(self, document: Document) -> Document | list[Document] | Dropped:
+        """Pass on, edit, split or drop the document, by itself: a worker may see any of them."""
         return document
 
 
@@ -66,9 +66,7 @@ class Filter(Step):
         """The first rule that `text` breaks. `text` is never blank."""
         return None
 
-    def apply(
-        self, document: Document, memory: dict[str, str]
-    ) -> Document | list[Document] | Dropped:
+    def apply(self, document: Document) -> Document | list[Document] | Dropped:
         return self.check(document.text) or document
 
 

@@ -1,4 +1,6 @@
-"""The funnel: how many documents and characters went into each step, came out, and why not.
+"""The funnel: how many documents, characters and tokens went into each step, came out, and why not.
+
+Tokens are estimated (`llmkit/data/token_estimate.py`).
 
 Where a source labels its documents with the truth (`keep`, and the kind of `junk`), the funnel also
 says how right the steps were: with J the junk that a step (or all of them) was shown and R what it
@@ -14,10 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from llmkit.data.documents import Document
+from llmkit.data.token_estimate import estimated_tokens
 
 # What is counted, where (a source's or step's place in the recipe), and under which label.
 Key = tuple[str, int, str]
-Amount = dict[str, int]  # documents and characters
+Amount = dict[str, int]  # documents, characters and tokens
 GOOD = "good"
 
 
@@ -30,7 +33,7 @@ def truth_of(document: Document) -> str | None:
 
 
 class Funnel:
-    """Counts of documents and characters, which add up over blocks.
+    """Counts of documents, characters and tokens, which add up over blocks.
 
     What comes in, is kept, removed or changed is counted; what each step is shown follows.
     """
@@ -38,23 +41,27 @@ class Funnel:
     def __init__(self) -> None:
         self.documents: Counter[Key] = Counter()
         self.characters: Counter[Key] = Counter()
+        self.tokens: Counter[Key] = Counter()
 
     def count(self, what: str, where: int, label: str, document: Document) -> None:
         key = (what, where, label)
         self.documents[key] += 1
         self.characters[key] += len(document.text)
+        self.tokens[key] += estimated_tokens(document.text)
 
     def count_truth(self, what: str, where: int, document: Document) -> None:
         """Count under the document's true label, if it has one."""
         label = truth_of(document)
         if label is not None:
-            self.count(what, where, label, document)
+            self.documents[(what, where, label)] += 1
 
     def change(self, place: int, document: Document, pieces: Sequence[Document]) -> None:
         """Count what a step made of a document: itself edited, or several."""
         key = ("changed", place, "")
         self.documents[key] += 1
         self.characters[key] += sum(len(piece.text) for piece in pieces) - len(document.text)
+        became = sum(estimated_tokens(piece.text) for piece in pieces)
+        self.tokens[key] += became - estimated_tokens(document.text)
         self.documents[("added", place, "")] += len(pieces) - 1
         if (label := truth_of(document)) is not None:
             self.documents[("truth added", place, label)] += len(pieces) - 1
@@ -62,17 +69,22 @@ class Funnel:
     def add(self, other: Funnel) -> None:
         self.documents.update(other.documents)
         self.characters.update(other.characters)
+        self.tokens.update(other.tokens)
 
     def to_rows(self) -> list[list[Any]]:
         """JSON-able; `from_rows` is the inverse."""
-        return [[*key, number, self.characters[key]] for key, number in self.documents.items()]
+        return [
+            [*key, number, self.characters[key], self.tokens[key]]
+            for key, number in self.documents.items()
+        ]
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[Any]]) -> Funnel:
         funnel = cls()
-        for what, where, label, documents, characters in rows:
+        for what, where, label, documents, characters, tokens in rows:
             funnel.documents[(what, where, label)] = documents
             funnel.characters[(what, where, label)] = characters
+            funnel.tokens[(what, where, label)] = tokens
         return funnel
 
     def at(self, what: str, where: int | None = None, label: str | None = None) -> Amount:
@@ -85,6 +97,7 @@ class Funnel:
         return {
             "documents": sum(self.documents[key] for key in keys),
             "characters": sum(self.characters[key] for key in keys),
+            "tokens": sum(self.tokens[key] for key in keys),
         }
 
     def removed(self, where: int | None = None) -> dict[str, Amount]:
@@ -112,12 +125,8 @@ class Funnel:
         shown = self.at("in")
         for place, name in enumerate(steps):
             removed, changed = self.at("removed", place), self.at("changed", place)
-            passed = {
-                "documents": shown["documents"]
-                - removed["documents"]
-                + self.at("added", place)["documents"],
-                "characters": shown["characters"] - removed["characters"] + changed["characters"],
-            }
+            added = {**changed, "documents": self.at("added", place)["documents"]}
+            passed = {unit: shown[unit] - removed[unit] + added[unit] for unit in shown}
             yield {
                 "step": name,
                 "in": shown,

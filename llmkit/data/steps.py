@@ -8,4 +8,5 @@ STEPS = {
     "c4_quality": "llmkit.data.c4:C4Quality",
     "fineweb_quality": "llmkit.data.fineweb:FineWebQuality",
     "exact_dedup": "llmkit.data.dedup:ExactDedup",
+    "minhash": "llmkit.data.minhash:MinHash",
 }

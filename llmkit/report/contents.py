@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from llmkit.errors import InputError
 from llmkit.report.charts import Chart, charts
 from llmkit.run_dir import RECORD, RUN_RECORD, read_json
 
 SAMPLES_PER_REASON = 3
-REMOVED_ROWS_READ = 50_000  # of removed/, in which samples are looked for
 REMEDY = "run the stage again with --force"
 
 
@@ -30,7 +27,7 @@ class StageContents:
     record: dict[str, Any]
     charts: list[Chart]
     funnel: dict[str, Any]  # curate's stats.json
-    removed: dict[str, list[str]]  # reason -> texts
+    removed: dict[str, list[dict[str, Any]]]  # reason -> {text, figure, id, detail, kept_text}
     evaluations: dict[str, dict[str, dict[str, float]]]  # model -> task/metric -> value, low, high
     samples: list[dict[str, Any]]  # {model, task, prompt, answer, completion, scores}
     rollouts: list[dict[str, Any]]  # {step, prompt, completion, reward}, while it was trained
@@ -74,7 +71,7 @@ def _read_stage(folder: Path, record: dict[str, Any]) -> StageContents:
         record=record,
         charts=charts(read_lines(folder / "logs" / "train.jsonl")),
         funnel=read_json(stats, REMEDY) if stats.is_file() else {},
-        removed=removed_samples(folder / "removed"),
+        removed=removed_samples(folder / "removed_samples.jsonl"),
         evaluations=read_json(metrics, REMEDY) if metrics.is_file() else {},
         samples=read_lines(folder / "samples.jsonl") + _completions(folder, record),
         rollouts=read_lines(folder / "logs" / "completions.jsonl"),
@@ -105,18 +102,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def removed_samples(folder: Path) -> dict[str, list[str]]:
-    """The first few removed texts of each reason."""
-    samples: dict[str, list[str]] = {}
-    rows = 0
-    for path in sorted(folder.glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024, columns=["reason", "text"]):
-                for row in batch.to_pylist():
-                    texts = samples.setdefault(str(row["reason"]), [])
-                    if len(texts) < SAMPLES_PER_REASON:
-                        texts.append(str(row["text"]))
-                rows += batch.num_rows
-                if rows >= REMOVED_ROWS_READ:
-                    return samples
+def removed_samples(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The first few sampled rows of each reason."""
+    samples: dict[str, list[dict[str, Any]]] = {}
+    for row in read_lines(path):
+        rows = samples.setdefault(str(row.get("reason")), [])
+        if len(rows) < SAMPLES_PER_REASON:
+            rows.append(row)
     return samples

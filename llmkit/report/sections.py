@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from typing import Any
 
@@ -71,23 +71,37 @@ def _figures(stage: StageContents) -> tuple[list[tuple[str, str]], list[tuple[st
 def _funnel(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a step, its bar measured against all the documents that came in."""
     everything = (stats.get("in") or {}).get("documents", 0)
+    rules = stats.get("fineweb_rule_percent") or {}
     rows = []
     for step in stats.get("steps") or ():
-        came, left = step["in"]["documents"], step["out"]["documents"]
+        came, left = step["in"], step["out"]
+        tokens = came.get("tokens", 0)
+        published = step.get("fineweb_removed_percent")
         rows.append(
             {
                 "name": step["step"],
-                "documents_in": figure(came),
-                "documents_out": figure(left),
-                "kept_percent": percent(left, everything),
-                "removed_percent": percent(came - left, everything),
-                "reasons": ", ".join(
-                    f"{reason} {count['documents']:,}"
-                    for reason, count in (step.get("removed") or {}).items()
-                ),
+                "documents_in": figure(came["documents"]),
+                "documents_out": figure(left["documents"]),
+                "kept_percent": percent(left["documents"], everything),
+                "removed_percent": percent(came["documents"] - left["documents"], everything),
+                "tokens_percent": shown_percent(tokens - left.get("tokens", 0), tokens),
+                "published": "" if published is None else f"{published:.1f} %",
+                "reasons": ", ".join(_reasons(step, rules)),
             }
         )
     return rows
+
+
+def _reasons(step: Mapping[str, Any], rules: Mapping[str, float]) -> Iterator[str]:
+    """What a step removed by each rule, with FineWeb's percentage where the rule has one."""
+    for reason, count in (step.get("removed") or {}).items():
+        told = f"{reason} {count['documents']:,}"
+        if reason in rules:
+            ours = shown_percent(count.get("tokens", 0), step["in"].get("tokens", 0))
+            told += f" ({ours}; FineWeb {rules[reason]} %)"
+        yield told
+    if (clusters := step.get("clusters") or {}).get("clusters"):
+        yield f"{clusters['clusters']:,} clusters, the largest of {clusters['largest']:,}"
 
 
 def _removed(stage: StageContents) -> list[dict[str, Any]]:
@@ -102,10 +116,26 @@ def _removed(stage: StageContents) -> list[dict[str, Any]]:
         {
             "reason": reason,
             "count": figure(counts[reason]) if reason in counts else "",
-            "texts": [shortened(text) for text in stage.removed[reason]],
+            "samples": [_sample(row) for row in stage.removed[reason]],
         }
         for reason in reasons
     ]
+
+
+def _sample(row: Mapping[str, Any]) -> dict[str, str]:
+    """A removed text, why, and for a duplicate the text that is kept in its place."""
+    told = [str(row.get("id", ""))]
+    if row.get("figure") is not None:
+        told.append(f"measured {figure(row['figure'])}")
+    if row.get("detail"):
+        kept = "the kept one is " if row.get("kept_text") is not None else ""
+        told.append(kept + str(row["detail"]))
+    kept_text = row.get("kept_text")
+    return {
+        "told": " · ".join(told),
+        "text": shortened(str(row.get("text", ""))),
+        "kept_text": "" if kept_text is None else shortened(str(kept_text)),
+    }
 
 
 def _truth(truth: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -194,6 +224,10 @@ def took(stage: StageContents) -> float:
 
 def percent(part: float, whole: float) -> float:
     return round(100 * part / whole, 2) if whole else 0.0
+
+
+def shown_percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
 
 
 def written(value: Any) -> str:

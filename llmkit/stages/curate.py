@@ -1,8 +1,9 @@
 """The `curate` stage: raw documents in, good ones out, and a reason for every one removed.
 
-Writes `documents/NNNNN.parquet` in FineWeb's columns, `removed/NNNNN.parquet` (each removed
-document's reason and figure, its text capped) and `stats.json` (the funnel). The rules and where
-they are published stand in the modules that `llmkit/data/steps.py` names.
+Writes `documents/NNNNN.parquet` in FineWeb's columns, `removed/NNNNN.parquet` (why each removed
+document went), `removed_samples.jsonl` (the text of some, by rule) and `stats.json` (the funnel).
+The rules and where they are published stand in the modules that `llmkit/data/steps.py` names; how
+the work is cut up, resumed and shared among processes in `llmkit/data/phases.py`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from llmkit.data.blocks import Blocks
+from llmkit.data.budget import Limit, budget
 from llmkit.data.c4 import C4Quality
+from llmkit.data.curation import Outcome, Run
 from llmkit.data.dedup import ExactDedup
-from llmkit.data.documents import Document
+from llmkit.data.feed import Feed
 from llmkit.data.filters import Step
 from llmkit.data.fineweb import FineWebQuality
 from llmkit.data.gopher import GopherQuality, GopherRepetition
-from llmkit.data.readers import BadRows
-from llmkit.data.sources import Source
-from llmkit.errors import InputError, Problem
-from llmkit.progress import Progress, track
+from llmkit.data.phases import Curation
+from llmkit.data.published import FINEWEB_REMOVED_PERCENT, FINEWEB_RULE_PERCENT
+from llmkit.data.removed import SAMPLES
+from llmkit.data.source import Source
+from llmkit.data.token_estimate import DESCRIPTION
+from llmkit.data.workers import cores
+from llmkit.errors import Problem
 from llmkit.schema import Keyed, Named
 from llmkit.stage import Context, Facts, Stage
 
@@ -42,21 +46,31 @@ class Curate(Stage):
     """Filters and deduplicates documents by its steps in order; by default FineWeb's."""
 
     makes: ClassVar[tuple[str, ...]] = ("documents",)
-    libraries: ClassVar[tuple[str, ...]] = ("datasets", "pyarrow")
+    libraries: ClassVar[tuple[str, ...]] = ("datasets", "pyarrow", "numpy")
 
     sources: Annotated[tuple[Source, ...], Keyed("llmkit.data.sources:SOURCES")]
     steps: Annotated[tuple[Step, ...], Named("llmkit.data.steps:STEPS")] = FINEWEB_ORDER
-    limit: int | None = None  # input documents at most, over all sources
+    limit: int | Limit | None = None  # of the input, over all sources
     max_bad_rows: int = 0  # rows without a usable text that are left out before it is an error
     block_documents: int = 10_000  # input documents in a file of documents/, and lost by a kill
+    samples_per_rule: int = 10  # removed texts that are kept of each rule
+    num_proc: int | None = None  # worker processes, by default one a core; changes no byte
 
     def problems(self, upstream: Mapping[str, Facts]) -> Iterator[Problem]:
         if not self.sources:
             yield Problem(("sources",), "there is none", "name at least one source of documents")
-        for key, least in (("limit", 1), ("max_bad_rows", 0), ("block_documents", 1)):
+        least = {"max_bad_rows": 0, "block_documents": 1, "samples_per_rule": 0, "num_proc": 1}
+        for key, bound in least.items():
             value = getattr(self, key)
-            if value is not None and value < least:
-                yield Problem((key,), f"must be at least {least}, not {value}")
+            if value is not None and value < bound:
+                yield Problem((key,), f"must be at least {bound}, not {value}")
+        try:
+            budget(self.limit)
+        except ValueError as error:
+            yield Problem(("limit",), str(error).removeprefix("limit: "))
+        if len({source.weight is None for source in self.sources}) > 1:
+            remedy = "give every source a weight, or none"
+            yield Problem(("sources",), "some have a weight and some have none", remedy)
 
     def files(self) -> Iterator[Path]:
         for source in self.sources:
@@ -67,50 +81,40 @@ class Curate(Stage):
             yield from source.hub_data()
 
     def run(self, context: Context) -> dict[str, Any]:
-        bad_rows = BadRows(self.max_bad_rows)
-        labels = [source.label for source in self.sources]
-        blocks = Blocks(context.out, context.scratch, labels, self.steps, self.block_documents)
-        blocks.resume()
-        done = blocks.consumed
-        documents = islice(self._documents(context, bad_rows), self.limit)
-        label = f"{context.name}, up to where it was"
-        for _ in track(islice(documents, done), label, done, "documents"):
-            pass  # read again, so that bad rows are counted again; the steps do not see them
-        with Progress(context.name, self._size(), "documents") as progress:
-            progress.start_at(done)
-            for source, document in documents:
-                blocks.feed(document, source)
-                progress.update()
-        blocks.commit()
-        return self._finish(context, blocks, bad_rows)
-
-    def _documents(self, context: Context, bad_rows: BadRows) -> Iterator[tuple[int, Document]]:
-        for place, source in enumerate(self.sources):
-            empty = True
-            for document in source.documents(context.world, context.seed, bad_rows):
-                empty = False
-                yield place, document
-            if empty:
-                raise InputError(
-                    source.label,
-                    f"holds no documents ({bad_rows.count} bad rows)"
-                    if bad_rows.count
-                    else "holds no documents",
-                    "check the source, or leave it out",
-                )
+        curation = Curation(
+            out=context.out,
+            scratch=context.scratch,
+            sources=tuple(source.label for source in self.sources),
+            steps=self.steps,
+            samples=self.samples_per_rule,
+            seed=context.seed,
+        )
+        feed = Feed(
+            sources=self.sources,
+            world=context.world,
+            seed=context.seed,
+            limit=self.limit,
+            max_bad_rows=self.max_bad_rows,
+            block_documents=self.block_documents,
+            label=context.name,
+        )
+        run = Run(curation, feed, self.num_proc or cores(), context.name, self._size())
+        return self._finish(context, curation, run.run())
 
     def _size(self) -> int | None:
         """Input documents in all, if every source knows its own number."""
+        bound = budget(self.limit)
+        most = None if bound is None or bound.tokens is not None else bound.documents
         sizes = [source.size for source in self.sources]
         known = sum(size for size in sizes if size is not None)
-        return self.limit if None in sizes else min(known, self.limit or known)
+        return most if None in sizes else min(known, most or known)
 
-    def _finish(self, context: Context, blocks: Blocks, bad_rows: BadRows) -> dict[str, Any]:
-        report = blocks.funnel.report(blocks.sources, blocks.names)
-        report["bad_rows"] = {"rows": bad_rows.count, "first": bad_rows.named}
+    def _finish(self, context: Context, curation: Curation, outcome: Outcome) -> dict[str, Any]:
+        report = stats(curation, outcome)
         path = context.out / "stats.json"
         path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        removed = {reason: n["documents"] for reason, n in blocks.funnel.removed().items()}
+        outcome.samples.write(context.out / SAMPLES, curation.names)
+        removed = {reason: n["documents"] for reason, n in outcome.funnel.removed().items()}
         reasons = ", ".join(f"{reason} {number}" for reason, number in removed.items())
         context.gate(
             "documents_kept",
@@ -123,6 +127,29 @@ class Curate(Stage):
         return figures(report, removed)
 
 
+def stats(curation: Curation, outcome: Outcome) -> dict[str, Any]:
+    """All of `stats.json`: the funnel, and FineWeb's published percentages beside it."""
+    report = outcome.funnel.report(curation.sources, curation.names)
+    for place, step in enumerate(report["steps"]):
+        if (percent := FINEWEB_REMOVED_PERCENT.get(step["step"])) is not None:
+            step["fineweb_removed_percent"] = percent
+        if place in outcome.clusters:
+            step["clusters"] = outcome.clusters[place]
+    report["fineweb_rule_percent"] = FINEWEB_RULE_PERCENT
+    report["tokens_are"] = DESCRIPTION
+    faults = outcome.faults
+    report["bad_rows"] = {"rows": faults["count"], "first": faults["named"]}
+    set_aside = dict(sorted(faults["set_aside"].items()))
+    passed_over = dict(sorted(faults["passed_over"].items()))
+    if set_aside or passed_over:
+        report["quarantine"] = {
+            "set_aside": set_aside,
+            "first": faults["first"],
+            "passed_over": passed_over,
+        }
+    return report
+
+
 def figures(report: dict[str, Any], removed: dict[str, int]) -> dict[str, Any]:
     """The stage's metrics: the funnel's two ends, and what went by each rule."""
     metrics: dict[str, Any] = {
@@ -130,6 +157,7 @@ def figures(report: dict[str, Any], removed: dict[str, int]) -> dict[str, Any]:
         "documents_kept": report["kept"]["documents"],
         "characters_in": report["in"]["characters"],
         "characters_kept": report["kept"]["characters"],
+        "tokens_kept_estimated": report["kept"]["tokens"],
         "bad_rows": report["bad_rows"]["rows"],
     }
     metrics |= {f"removed/{reason}": number for reason, number in removed.items()}

@@ -25,7 +25,7 @@ INSIDE = "Chapter one.\n\nShe had read of a Project Gutenberg and of the END OF 
 
 
 def bare(text: str) -> Document | Dropped:
-    return GutenbergBoilerplate().apply(Document(text, "book", {"url": "u"}), {})
+    return GutenbergBoilerplate().apply(Document(text, "book", {"url": "u"}))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_newer_wording_of_the_marks():
 
 def test_other_texts_pass_untouched():
     document = Document("No marks here. *** STARTLED", "a")
-    assert GutenbergBoilerplate().apply(document, {}) is document
+    assert GutenbergBoilerplate().apply(document) is document
 
 
 def test_an_empty_book_is_dropped():
@@ -57,7 +57,7 @@ def test_an_empty_book_is_dropped():
 
 
 def pieces(text: str, **settings: object) -> list[str]:
-    outcome = Split(**settings).apply(Document(text, "t", {"url": "u"}), {})
+    outcome = Split(**settings).apply(Document(text, "t", {"url": "u"}))
     if isinstance(outcome, Document):
         return [outcome.text]
     assert [piece.id for piece in outcome] == [f"t#{i}" for i in range(len(outcome))]
@@ -82,7 +82,7 @@ def test_a_long_paragraph_stays_whole_and_nothing_is_lost():
 
 def test_a_short_text_stays_the_same_document():
     document = Document("one\n\ntwo", "a")
-    assert Split().apply(document, {}) is document
+    assert Split().apply(document) is document
 
 
 def test_lines_that_match_begin_a_document():

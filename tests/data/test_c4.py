@@ -10,7 +10,7 @@ FIVE = "One two three. Four five six! Seven eight nine? Ten eleven twelve. And o
 
 
 def clean(text: str, **settings: int) -> str | Dropped:
-    outcome = C4Quality(**settings).apply(Document(text, "a", {"url": "u"}), {})
+    outcome = C4Quality(**settings).apply(Document(text, "a", {"url": "u"}))
     if isinstance(outcome, Dropped):
         return outcome
     assert (outcome.id, outcome.metadata) == ("a", {"url": "u"})
@@ -19,7 +19,7 @@ def clean(text: str, **settings: int) -> str | Dropped:
 
 def test_a_clean_document_passes_untouched():
     document = Document(FIVE, "a")
-    assert C4Quality().apply(document, {}) is document
+    assert C4Quality().apply(document) is document
 
 
 def test_fewer_than_five_sentences_drop_the_document():

@@ -38,14 +38,16 @@ STEPS = ["read", "one", "two", "three"]
 
 def test_each_step_is_shown_what_the_one_before_passed_on():
     report = example().report(["files"], STEPS)
-    assert report["in"] == {"documents": 4, "characters": 4 + 10 + 5 + 4}
-    assert report["kept"] == {"documents": 3, "characters": 4 + 5 + 4}
+    # "left right" is 2 estimated tokens (1 space, 9 other characters), each other word 1.
+    assert report["in"] == {"documents": 4, "characters": 4 + 10 + 5 + 4, "tokens": 5}
+    assert report["kept"] == {"documents": 3, "characters": 4 + 5 + 4, "tokens": 3}
     ends = [(s["in"]["documents"], s["out"]["documents"]) for s in report["steps"]]
     assert ends == [(4, 4), (4, 3), (3, 4), (4, 3)]
     characters = [s["out"]["characters"] for s in report["steps"]]
     assert characters == [23, 18, 17, 13]
     assert report["steps"][-1]["out"] == report["kept"]
-    assert report["steps"][1]["removed"] == {"shouting": {"documents": 1, "characters": 5}}
+    shouting = {"documents": 1, "characters": 5, "tokens": 1}
+    assert report["steps"][1]["removed"] == {"shouting": shouting}
     assert [s["changed"] for s in report["steps"]] == [0, 0, 1, 0]
 
 

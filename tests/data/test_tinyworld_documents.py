@@ -29,7 +29,7 @@ RULES = (GopherRepetition(), GopherQuality(), C4Quality(), FineWebQuality())
 def reason(document: Document) -> str:
     """Why the published rules drop a document; "" if they keep every word of it."""
     for rule in RULES:
-        result = rule.apply(document, {})
+        result = rule.apply(document)
         if isinstance(result, Dropped):
             return result.reason
         if result != document:

@@ -8,8 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import upper_run
 
@@ -64,21 +62,23 @@ def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _count(documents: int) -> dict[str, int]:
-    return {"documents": documents, "characters": 10 * documents}
+    return {"documents": documents, "characters": 10 * documents, "tokens": 2 * documents}
 
 
 def _curate(run: Path) -> None:
     folder = _stage(run, "curate", metrics={"documents_kept": 70_123})
     step = {"step": "gopher_quality", "in": _count(100), "out": _count(70), "edited": 0}
     step["removed"] = {"too_short": _count(29), EVIL: _count(1)}
+    step |= {"fineweb_removed_percent": 44.4, "clusters": {"clusters": 12, "largest": 7}}
     truth = {"removed": 30, "junk": 32, "precision": 0.9375, "recall": 0.875}
     stats = {"in": _count(100), "kept": _count(70), "steps": [step]}
+    stats["fineweb_rule_percent"] = {"too_short": 12.47}
     stats["truth"] = {"all": truth, "steps": {"gopher_quality": truth}}
     (folder / "stats.json").write_text(json.dumps(stats))
-    (folder / "removed").mkdir()
     texts = ["stub one", EVIL + "x" * 5000, "stub three", "stub four"]
-    table = pa.table({"id": list("abcd"), "text": texts, "reason": ["too_short"] * 4})
-    pq.write_table(table, folder / "removed" / "00000.parquet")
+    why = {"reason": "too_short", "figure": 0.25, "detail": "doc-7", "kept_text": EVIL}
+    rows = [{"id": name, "text": text, **why} for name, text in zip("abcd", texts, strict=True)]
+    _lines(folder / "removed_samples.jsonl", rows)
 
 
 @pytest.fixture
@@ -138,7 +138,9 @@ def test_everything_of_the_run_is_on_the_page(run: Path) -> None:
     for expected in (
         "3 stages, 1 min 12 s · Some CPU, 2 cores, 4.1 GB · seed 7",
         "documents_kept70,123",
-        "too_short 29",
+        "30.0 %44.4 %too_short 29 (29.0 %; FineWeb 12.47 %)",
+        "12 clusters, the largest of 7",
+        "a · measured 0.25 · the kept one is doc-7",
         "too_short (29)",
         "stub three",
         "0.9375",

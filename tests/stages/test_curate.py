@@ -1,9 +1,7 @@
 """The curate stage end to end: figures, faults, kill -9, and real text where it is at hand."""
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ import pytest
 from llmkit.build import Builder
 from llmkit.data.books import GutenbergBoilerplate, Split
 from llmkit.data.dedup import ExactDedup
-from llmkit.data.documents import iter_documents, iter_texts
+from llmkit.data.documents import iter_texts
 from llmkit.data.gopher import GopherQuality
 from llmkit.data.sources import HubSource, PathSource, TinyworldDocuments, TinyworldSource
 from llmkit.errors import GateError, InputError
@@ -85,7 +83,7 @@ def test_a_recipe_names_steps_and_sources():
     }
     stage = builder.build(Curate, mapping, ("curate",))
     assert stage.steps == (ExactDedup(), GopherQuality(min_doc_words=5))
-    assert [str(p) for p in stage.problems({})] == ["limit: must be at least 1, not 0"]
+    assert [str(p) for p in stage.problems({})] == ["limit: 0 is not positive"]
     builder.build(Curate, {"sources": [{"path": "x"}], "steps": ["gopher_qualty"]}, ("curate",))
     assert "did you mean gopher_quality" in str(builder.problems[0])
 
@@ -143,31 +141,75 @@ import sys
 from pathlib import Path
 from llmkit.data.sources import PathSource
 from llmkit.stage import Context
-from llmkit.stages.curate import Curate
-source = PathSource(path=sys.argv[1])
-Curate(sources=(source,), block_documents=25).run(Context(name="curate", out=Path(sys.argv[2])))
+from llmkit.stages.curate import FINEWEB_ORDER, Curate
+from llmkit.data.minhash import MinHash
+from llmkit.data.books import Split
+path, out, num_proc = sys.argv[1:]
+steps = (*FINEWEB_ORDER, Split(max_characters=2000), MinHash())
+stage = Curate(
+    sources=(PathSource(path=path),), steps=steps, block_documents=25, num_proc=int(num_proc)
+)
+stage.run(Context(name="curate", out=Path(out)))
 """
 
 
-def test_kill_dash_nine_and_again_gives_the_same_bytes(tmp_path):
+def started(path, out, num_proc):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), str(out), str(num_proc)])
+
+
+def family(pid: int) -> list[int]:
+    """A process's descendants; empty when it is gone."""
+    try:
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    children = [int(child) for text in texts for child in text.split()]
+    return [*children, *(one for child in children for one in family(child))]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def kill_at_each(states, path, out, num_proc):
+    """Kill the process, and again its successor, as soon as the next one of `states` is there."""
+    for state in states:
+        process = started(path, out, num_proc)
+        reached = out / "scratch" / state
+        wait_until(lambda reached=reached, one=process: reached.exists() or one.poll() is not None)
+        workers = family(process.pid)
+        process.kill()
+        process.wait()
+        wait_until(lambda workers=workers: not any(map(alive, workers)))
+        assert reached.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("num_proc", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_kill_dash_nine_and_again_gives_the_same_bytes(tmp_path, num_proc):
     rows = [{"text": prose(i % 190, 500), "id": f"d{i}"} for i in range(200)]
+    rows[120]["text"] = rows[7]["text"] + " And a sentence more."
     path = write_jsonl(tmp_path / "a.jsonl", rows)
-    run(tmp_path / "whole", PathSource(path=path), block_documents=25)
-    out, states = tmp_path / "killed", []
-    for blocks in (1, 3):  # killed twice, each time soon after another block is there
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, path, str(out)])
-        deadline = time.monotonic() + 60
-        while not (out / "scratch" / "blocks" / f"{blocks:05d}.json").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        assert not (out / "stats.json").exists()
-        states.append(len(list((out / "scratch" / "blocks").glob("*.json"))))
-    assert 2 <= states[0] < states[1] < 8
-    run(out, PathSource(path=path), block_documents=25)
+    assert started(path, tmp_path / "whole", 1).wait() == 0
+    out = tmp_path / "killed"
+    kill_at_each(("phase-0/00001.json", "phase-0/00004.json"), path, out, num_proc)
+    kill_at_each(("phase-1/00002.json", "phase-2/00003.json"), path, out, num_proc)
+    assert started(path, out, num_proc).wait() == 0
     assert artefacts(out) == artefacts(tmp_path / "whole")
-    assert len(list(iter_documents(out))) == 190
+    stats = json.loads((out / "stats.json").read_text())
+    removed = {step["step"]: step["removed"] for step in stats["steps"] if step["removed"]}
+    assert removed["exact_dedup"]["exact_duplicate"]["documents"] == 10
+    assert removed["minhash"]["near_duplicate"]["documents"] >= 1
 
 
 @real_text
