@@ -9,18 +9,34 @@ https://github.com/huggingface/datatrove/tree/a649de79c14a550dc90f48a15c025f2dd3
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, filterfalse
-from typing import ClassVar
+from itertools import filterfalse
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from llmkit.data.english_words import SENTENCE_ENDS
 from llmkit.data.filters import Dropped, Filter, duplicates, split_words
 
 PARAGRAPHS = re.compile(r"\n{2,}")
 LINES = re.compile(r"\n+")
 STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])
 ELLIPSES = ("...", "…")
+FULL_WIDTH_ONE = "１"  # the one digit among datatrove's punctuation
+# A word of nothing but these does not count as a word: control characters, and punctuation as
+# https://github.com/huggingface/datatrove/blob/a649de79c14a550dc90f48a15c025f2dd3fd3b57/src/datatrove/utils/text.py
+# has it. Other symbols ("™", pictures) are words.
+SYMBOLS = SENTENCE_ENDS.union(
+    map(chr, [*range(9), *range(11, 32), *range(127, 160)]),
+    "\"#$%&'()*+,-/:;<=>@[\\]^_`{|}~«´»–—’“”„…∶━►、〈〉《》「」【】％（），：；～" + FULL_WIDTH_ONE,
+    "\u061d\u061e\u0837\u0839\u083d\u083e\u17d4\u17d5\u17d6\u17d9\u17da\u1b7d\u1b7e\u2e53\u2e54",
+    "\U00010f55\U00010f56\U00010f57\U00010f58\U00010f59\U00010f86\U00010f87\U00010f88\U00010f89",
+    "\U00011944\U00011946\U00011ef7\U00011ef8\U00011f43\U00011f44\U00016e98",
+)
+MULTIPLIER = np.int64(6364136223846793005)  # Knuth's, of MMIX
+MOST_SIGNATURES = 500_000  # words, about 70 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +64,10 @@ class GopherQuality(Filter):
         )
 
     def _check_words(self, words: tuple[str, ...]) -> Dropped | None:
-        symbols = [
-            word
-            for word in filterfalse(str.isalnum, words)  # most words stop here, at C's speed
-            if not any(map(str.isalnum, word))
-        ]
+        marked = filterfalse(str.isalnum, words)  # most words stop here, at C's speed
+        if FULL_WIDTH_ONE in words:
+            marked = iter(words)
+        symbols = [word for word in marked if SYMBOLS.issuperset(word)]
         number = len(words) - len(symbols)
         if number < self.min_doc_words:
             return Dropped("gopher_short_doc", number)
@@ -139,10 +154,9 @@ class GopherRepetition(Filter):
 
     def _check_phrases(self, text: str) -> Dropped | None:
         words = split_words(text)
-        places: Sequence[int] = range(len(words))  # where a repeated n-gram can begin
+        hashes = np.fromiter(map(hash, words), np.int64, len(words))
         for n, bound in enumerate((self.top_2_gram, self.top_3_gram, self.top_4_gram), start=2):
-            counts, places = repeated_ngrams(words, n, places)
-            share = top_characters(words, n, counts) / len(text)
+            share = top_characters(words, hashes, n) / len(text)
             if share > bound:
                 return Dropped(f"top_{n}_gram", share)
         bounds = (
@@ -153,63 +167,79 @@ class GopherRepetition(Filter):
             self.duplicated_9_grams,
             self.duplicated_10_grams,
         )
+        sums = np.fromiter(map(SIGNATURES.__getitem__, words), np.uint64, len(words))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(sums)])
+        SIGNATURES.make_room()
         for n, bound in enumerate(bounds, start=5):
-            if not places:
-                break
-            _, places = repeated_ngrams(words, n, places)
-            share = duplicated_characters(words, n, places) / len(text)
+            share = duplicated_characters(words, n, repeated(sums[n:] - sums[:-n])) / len(text)
             if share > bound:
                 return Dropped(f"duplicated_{n}_grams", share)
         return None
 
 
 Words = tuple[str, ...]
+Numbers: TypeAlias = NDArray[Any]
 
 
-def repeated_ngrams(
-    words: Words, n: int, places: Sequence[int]
-) -> tuple[Counter[Words], Sequence[int]]:
-    """Counts of the n-grams that begin at `places`, and the places of those found more than once.
+class Signatures(dict[str, int]):
+    """Word -> the sum of its characters' hashes, so that of joined words is the sum of theirs.
 
-    A repeated n-gram begins where a repeated (n - 1)-gram does, so that only those need be looked
-    at: in most texts few, and soon none.
+    Equal texts have equal sums, wherever their words begin. Unequal ones may have, such as the
+    same characters in another order; so a sum only says where to look.
     """
-    if len(places) == len(words):
-        ngrams = list(zip(*(words[i:] for i in range(n)), strict=False))
-    else:
-        ngrams = [words[i : i + n] for i in places if i + n <= len(words)]
-    counts = Counter(ngrams)
-    # All in C, as this is the time of the whole pipeline: the places where 1 < the n-gram's count.
-    return counts, list(compress(places, map((1).__lt__, map(counts.__getitem__, ngrams))))
+
+    def __missing__(self, word: str) -> int:
+        self[word] = signature = sum(map(hash, word)) % 2**64
+        return signature
+
+    def make_room(self) -> None:
+        if len(self) > MOST_SIGNATURES:
+            self.clear()
 
 
-def top_characters(words: Words, n: int, counts: Counter[Words]) -> int:
+SIGNATURES = Signatures()
+
+
+def top_characters(words: Words, hashes: Numbers, n: int) -> int:
     """Characters of the most frequent n-gram, with a space between words, times its count.
 
-    Among equally frequent ones the first in the text stands for all. `counts` holds at least those
-    that are repeated; where none is, that is the n-gram the text begins with.
+    Among equally frequent ones the first in the text stands for all. 0 for fewer than n words.
     """
-    most = max(counts.values(), default=0)
-    if most > 1:
-        best = next(ngram for ngram, count in counts.items() if count == most)
-        return len(" ".join(best)) * most
-    return len(" ".join(words[:n])) if len(words) >= n else 0
+    if len(words) < n:
+        return 0
+    grams = hashes[: len(words) - n + 1].copy()
+    for place in range(1, n):
+        grams = grams * MULTIPLIER + hashes[place : len(words) - n + 1 + place]
+    ordered = np.sort(grams)
+    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [len(grams)]])
+    counts = np.diff(starts)
+    most = int(counts.max())
+    first = int(np.isin(grams, ordered[starts[:-1][counts == most]]).argmax()) if most > 1 else 0
+    return len(" ".join(words[first : first + n])) * most
+
+
+def repeated(grams: Numbers) -> Sequence[int]:
+    """Places of the numbers that occur more than once."""
+    ordered = np.sort(grams)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    places: list[int] = np.flatnonzero(np.isin(grams, twice)).tolist() if len(twice) else []
+    return places
 
 
 def duplicated_characters(words: Words, n: int, places: Sequence[int]) -> int:
     """Characters, without spaces, of n-grams seen before, in the order of the text.
 
-    A hit is passed over whole, so that overlapping repetitions count once. `places` holds where
-    the repeated ones begin.
+    A hit is passed over whole, so that overlapping repetitions count once. `places` holds all where
+    repeated ones begin. Words are run together, so that "8 80" repeats "88 0", as in datatrove.
     """
-    seen: set[Words] = set()
+    seen: set[str] = set()
     characters = end = 0  # `end`: the word behind the last hit
     for i in places:
-        ngram = words[i : i + n]
         if i < end:
             continue
+        ngram = "".join(words[i : i + n])
         if ngram in seen:
-            characters += sum(map(len, ngram))
+            characters += len(ngram)
             end = i + n
         else:
             seen.add(ngram)
