@@ -10,9 +10,10 @@ for scripts that write no spaces.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from llmkit.data.documents import Document
@@ -32,6 +33,16 @@ class Step:
     """Base of the steps; its fields are its recipe keys, and `name` is its word in a recipe."""
 
     name: ClassVar[str] = ""
+
+    def load(self) -> None:
+        """Read the lists and models that `apply` needs, once a process.
+
+        Worker processes are forked after this, so what it has put into a cache lies in memory once.
+        """
+
+    def files(self) -> Iterator[Path]:
+        """The local files that decide what the step does, beside its keys."""
+        yield from ()
 
     def apply(
         self, document: Document, memory: dict[str, str]
