@@ -9,13 +9,9 @@ https://github.com/huggingface/datatrove/tree/a649de79c14a550dc90f48a15c025f2dd3
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import filterfalse
-from typing import Any, ClassVar, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from llmkit.data.english_words import SENTENCE_ENDS
 from llmkit.data.filters import Dropped, Filter, duplicates, split_words
@@ -35,8 +31,6 @@ SYMBOLS = SENTENCE_ENDS.union(
     "\U00010f55\U00010f56\U00010f57\U00010f58\U00010f59\U00010f86\U00010f87\U00010f88\U00010f89",
     "\U00011944\U00011946\U00011ef7\U00011ef8\U00011f43\U00011f44\U00016e98",
 )
-MULTIPLIER = np.int64(6364136223846793005)  # Knuth's, of MMIX
-MOST_SIGNATURES = 500_000  # words, about 70 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +147,11 @@ class GopherRepetition(Filter):
         return None
 
     def _check_phrases(self, text: str) -> Dropped | None:
-        words = split_words(text)
-        hashes = np.fromiter(map(hash, words), np.int64, len(words))
+        from llmkit.data.ngrams import RepeatedWords  # which needs numpy
+
+        words = RepeatedWords(split_words(text))
         for n, bound in enumerate((self.top_2_gram, self.top_3_gram, self.top_4_gram), start=2):
-            share = top_characters(words, hashes, n) / len(text)
+            share = words.top_characters(n) / len(text)
             if share > bound:
                 return Dropped(f"top_{n}_gram", share)
         bounds = (
@@ -167,80 +162,8 @@ class GopherRepetition(Filter):
             self.duplicated_9_grams,
             self.duplicated_10_grams,
         )
-        sums = np.fromiter(map(SIGNATURES.__getitem__, words), np.uint64, len(words))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(sums)])
-        SIGNATURES.make_room()
         for n, bound in enumerate(bounds, start=5):
-            share = duplicated_characters(words, n, repeated(sums[n:] - sums[:-n])) / len(text)
+            share = words.duplicated_characters(n) / len(text)
             if share > bound:
                 return Dropped(f"duplicated_{n}_grams", share)
         return None
-
-
-Words = tuple[str, ...]
-Numbers: TypeAlias = NDArray[Any]
-
-
-class Signatures(dict[str, int]):
-    """Word -> the sum of its characters' hashes, so that of joined words is the sum of theirs.
-
-    Equal texts have equal sums, wherever their words begin. Unequal ones may have, such as the
-    same characters in another order; so a sum only says where to look.
-    """
-
-    def __missing__(self, word: str) -> int:
-        self[word] = signature = sum(map(hash, word)) % 2**64
-        return signature
-
-    def make_room(self) -> None:
-        if len(self) > MOST_SIGNATURES:
-            self.clear()
-
-
-SIGNATURES = Signatures()
-
-
-def top_characters(words: Words, hashes: Numbers, n: int) -> int:
-    """Characters of the most frequent n-gram, with a space between words, times its count.
-
-    Among equally frequent ones the first in the text stands for all. 0 for fewer than n words.
-    """
-    if len(words) < n:
-        return 0
-    grams = hashes[: len(words) - n + 1].copy()
-    for place in range(1, n):
-        grams = grams * MULTIPLIER + hashes[place : len(words) - n + 1 + place]
-    ordered = np.sort(grams)
-    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [len(grams)]])
-    counts = np.diff(starts)
-    most = int(counts.max())
-    first = int(np.isin(grams, ordered[starts[:-1][counts == most]]).argmax()) if most > 1 else 0
-    return len(" ".join(words[first : first + n])) * most
-
-
-def repeated(grams: Numbers) -> Sequence[int]:
-    """Places of the numbers that occur more than once."""
-    ordered = np.sort(grams)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    places: list[int] = np.flatnonzero(np.isin(grams, twice)).tolist() if len(twice) else []
-    return places
-
-
-def duplicated_characters(words: Words, n: int, places: Sequence[int]) -> int:
-    """Characters, without spaces, of n-grams seen before, in the order of the text.
-
-    A hit is passed over whole, so that overlapping repetitions count once. `places` holds all where
-    repeated ones begin. Words are run together, so that "8 80" repeats "88 0", as in datatrove.
-    """
-    seen: set[str] = set()
-    characters = end = 0  # `end`: the word behind the last hit
-    for i in places:
-        if i < end:
-            continue
-        ngram = "".join(words[i : i + n])
-        if ngram in seen:
-            characters += len(ngram)
-            end = i + n
-        else:
-            seen.add(ngram)
-    return characters

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 from llmkit.data.documents import Document
 from llmkit.data.filters import Dropped, Step
-from llmkit.data.url_lists import hashed_list, holds, lines_of
 from llmkit.errors import MissingExtraError
 
 NO_WORD = re.compile(r"[^a-zA-Z0-9]+")
@@ -75,11 +74,11 @@ class Url(Step):
         """
         lists = lists_of(self)
         parts = lists.extract(url)
-        if holds(lists.domains, domain := parts.top_domain_under_public_suffix):
+        if (domain := parts.top_domain_under_public_suffix) in lists.domains:
             return Dropped("url_domain", 1, domain)
-        if holds(lists.domains, parts.fqdn):
+        if parts.fqdn in lists.domains:
             return Dropped("url_subdomain", 1, parts.fqdn)
-        if holds(lists.urls, url):
+        if url in lists.urls:
             return Dropped("url_listed", 1, url)
         words = set(NO_WORD.split(url))
         if found := words & lists.banned_words:
@@ -100,9 +99,11 @@ class Lists:
             raise MissingExtraError("tldextract", "web", "the step `url`")
         from tldextract import TLDExtract
 
+        from llmkit.data.url_lists import HashedList  # which needs numpy
+
         files = {key: _files(step, key) for key in INTEGRATED}
         self.extract: Any = TLDExtract(cache_dir=None, suffix_list_urls=())  # never the network
-        self.domains, self.urls = hashed_list(files["domains"]), hashed_list(files["urls"])
+        self.domains, self.urls = HashedList(files["domains"]), HashedList(files["urls"])
         self.banned_words = _words(files["banned_words"])
         self.soft_banned_words = _words(files["soft_banned_words"])
         self.banned_subwords = tuple(sorted(_words(files["banned_subwords"])))
@@ -126,5 +127,7 @@ def _files(step: Url, key: str) -> tuple[str, ...]:
 
 def _words(files: tuple[str, ...]) -> frozenset[str]:
     """Letters and digits only, small, as the words of a list are compared."""
+    from llmkit.data.url_lists import lines_of
+
     found = (NO_WORD.sub("", line).lower() for file in files for line in lines_of(file))
     return frozenset(filter(None, found))

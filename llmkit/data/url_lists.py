@@ -11,7 +11,6 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +21,34 @@ Hashes = NDArray[Any]  # of uint64, sorted
 VERSION = b"1"  # of the file format
 
 
-@cache
-def hashed_list(files: tuple[str, ...]) -> Hashes:
-    """The lines of all files, mapped from a cache that is filled when the files are new.
+class HashedList:
+    """The lines of all `files`, mapped from a cache that is filled when the files are new.
 
     A file is given by its path; `"lists.tar.gz!domains"` is a member of an archive.
     """
-    digest = hashlib.sha256(VERSION)
-    for file in files:
-        with Path(file.partition("!")[0]).open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest() + file.encode())
-    folder = cache_folder()
-    path = folder / f"{digest.hexdigest()[:32]}.npy"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{path.stem}.{os.getpid()}.npy"
-        np.save(partial, hashes_of(line for file in files for line in lines_of(file)))
-        os.replace(partial, path)
-    found: Hashes = np.load(path, mmap_mode="r")
-    return found
+
+    def __init__(self, files: tuple[str, ...]) -> None:
+        digest = hashlib.sha256(VERSION)
+        for file in files:
+            with Path(file.partition("!")[0]).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest() + file.encode())
+        path = cache_folder() / f"{digest.hexdigest()[:32]}.npy"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+            np.save(partial, hashes_of(line for file in files for line in lines_of(file)))
+            os.replace(partial, path)
+        self.hashes: Hashes = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def __contains__(self, entry: str) -> bool:
+        if not len(self.hashes):
+            return False
+        wanted = np.frombuffer(digest_of(entry), "<u8")[0]
+        place = int(np.searchsorted(self.hashes, wanted))
+        return place < len(self.hashes) and bool(self.hashes[place] == wanted)
 
 
 def cache_folder() -> Path:
@@ -69,12 +77,3 @@ def hashes_of(entries: Iterable[str]) -> Hashes:
 
 def digest_of(entry: str) -> bytes:
     return hashlib.blake2b(entry.encode("utf-8", "replace"), digest_size=8).digest()
-
-
-def holds(hashes: Hashes, entry: str) -> bool:
-    """Whether `entry` is on the list."""
-    if not len(hashes):
-        return False
-    wanted = np.frombuffer(digest_of(entry), "<u8")[0]
-    place = int(np.searchsorted(hashes, wanted))
-    return place < len(hashes) and bool(hashes[place] == wanted)
