@@ -38,10 +38,12 @@ class Refers:
 class Named:
     """A list of components picked by name: `- gopher_quality` or `- minhash: {num_buckets: 20}`.
 
-    `table` is a literal dict `name -> "module:Class"`, itself given as `"module:TABLE"`.
+    `table` is a literal dict `name -> "module:Class"`, itself given as `"module:TABLE"`. A word of
+    `presets`, a literal dict `name -> list of components` given likewise, stands for its list.
     """
 
     table: str
+    presets: str | None = None
 
 
 @dataclass(frozen=True)
