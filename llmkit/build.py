@@ -125,7 +125,7 @@ class Builder:
     def unset(self, hint: Any, spec: dataclasses.Field[Any], path: Path) -> None:
         """A key that was left out still refers: to the one earlier stage, found later."""
         for mark in get_args(hint)[1:]:
-            if isinstance(mark, Refers) and spec.default is None:
+            if isinstance(mark, Refers) and mark.implied and spec.default is None:
                 self.references.append(Reference(path, mark, None))
 
     def value(self, hint: Any, value: object, path: Path) -> Any:
@@ -147,7 +147,7 @@ class Builder:
 
     def unset_marks(self, marks: list[object], path: Path) -> None:
         for mark in marks:
-            if isinstance(mark, Refers):
+            if isinstance(mark, Refers) and mark.implied:
                 self.references.append(Reference(path, mark, None))
 
     def plain(self, hint: Any, value: object, path: Path) -> Any:

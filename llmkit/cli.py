@@ -98,6 +98,7 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("--to", metavar="STAGE", help="end with this stage")
     parser.add_argument("--force", action="store_true", help="run stages again that are finished")
     parser.add_argument("--output-dir", type=Path, help="where runs are kept (default: runs)")
+    parser.add_argument("--price", type=float, help="dollars for a GPU's hour: tells the cost")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,7 +114,38 @@ def run(options: argparse.Namespace) -> None:
         to=options.to,
         force=options.force,
         output_dir=options.output_dir,
+        price=options.price,
     )
+
+
+def plan_arguments(parser: Parser) -> None:
+    recipe_arguments(parser)
+    parser.add_argument("--hardware", metavar="NxNAME", required=True, help="such as 8xH100")
+    parser.add_argument("--price", type=float, help="dollars for a GPU's hour")
+    parser.add_argument("--mfu", type=float, help="share of the peak, of 1 (default: predicted)")
+    parser.add_argument("--tokens-per-second", type=float, help="of all GPUs, where measured")
+    parser.add_argument("--json", action="store_true", help="print figures for a program")
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Tell what a recipe will take on named hardware: steps, memory, hours, dollars."""
+    from llmkit.plan import plan as planned
+
+    found = planned(
+        options.recipe,
+        options.hardware,
+        options.price,
+        options.mfu,
+        options.tokens_per_second,
+        options.overrides,
+        options.profile,
+    )
+    if options.json:
+        import json
+
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        print(found.table())
 
 
 def check(options: argparse.Namespace) -> None:
@@ -222,6 +254,7 @@ Command = tuple[Callable[[Parser], None], Callable[[argparse.Namespace], None]]
 COMMANDS: dict[str, Command] = {
     "run": (run_arguments, run),
     "check": (recipe_arguments, check),
+    "plan": (plan_arguments, plan),
     "show": (recipe_arguments, show),
     "recipes": (no_arguments, recipes),
     "chat": (chat_arguments, chat),

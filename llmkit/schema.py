@@ -27,11 +27,12 @@ class Refers:
 
     A model may also be a local folder or a Hub id. With a default of `None` the reference is
     filled in with the one earlier stage that makes `kind`; an `optional` one stays None where no
-    stage makes it.
+    stage makes it, and one that is not `implied` wherever it is left out.
     """
 
     kind: str
     optional: bool = False
+    implied: bool = True
 
 
 @dataclass(frozen=True)

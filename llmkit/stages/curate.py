@@ -47,6 +47,7 @@ class Curate(Stage):
 
     makes: ClassVar[tuple[str, ...]] = ("documents",)
     libraries: ClassVar[tuple[str, ...]] = ("datasets", "pyarrow", "numpy")
+    unkeyed: ClassVar[tuple[str, ...]] = ("num_proc",)
 
     sources: Annotated[tuple[Source, ...], Keyed("llmkit.data.sources:SOURCES")]
     steps: Annotated[

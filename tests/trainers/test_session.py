@@ -25,8 +25,8 @@ from llmkit.model import without_bars
 from llmkit.stage import Context
 from llmkit.trainers.arguments import training_arguments
 from llmkit.trainers.checkpoints import fault, newest_whole_checkpoint
-from llmkit.trainers.display import TOKENS
 from llmkit.trainers.guard import Guarded
+from llmkit.trainers.pace import SPENT
 from llmkit.trainers.session import name_one_stop, settle_ratios, train
 
 
@@ -111,5 +111,5 @@ def test_tokens_are_those_of_the_whole_training_across_resumes(tmp_path: Path) -
     assert newest == checkpoints / "checkpoint-10"
     again = train(tiny_trainer(tmp_path))
     assert again == {"steps": 10, "tokens": 75}, "nothing left to train, the count is kept"
-    (newest / TOKENS).write_text("1")
-    assert fault(newest) == f"{TOKENS} has changed since it was written"
+    (newest / SPENT).write_text("1")
+    assert fault(newest) == f"{SPENT} has changed since it was written"
