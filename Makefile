@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow test-lower lint clean
 
 quickstart: .venv/.installed
 	$(BIN)/llmkit run quickstart
@@ -14,6 +14,9 @@ test: lint
 
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not network" --durations=15
+
+test-lower: .venv-lower/.installed
+	OMP_NUM_THREADS=1 .venv-lower/bin/python -m pytest -n 2 -q
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -34,5 +37,12 @@ lint: .venv/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/.installed
 
+.venv-lower/.installed: $(SOURCES)
+	$(PYTHON) -m venv .venv-lower
+	$(PYTHON) tests/lower_bounds.py > .venv-lower/constraints.txt
+	.venv-lower/bin/python -m pip install --quiet --upgrade pip
+	.venv-lower/bin/python -m pip install --quiet --constraint .venv-lower/constraints.txt --editable '.[dev]'
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lower build dist .pytest_cache .mypy_cache .ruff_cache

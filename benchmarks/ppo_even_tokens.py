@@ -52,6 +52,7 @@ def trainer_for(folder: str, rollouts: int, seed: int = 0, **changes: Any) -> An
     from datasets import Dataset
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    from llmkit.trainers.arguments import checkpointing
     from llmkit.trainers.ppo import PPOTrainer
     from llmkit.trainers.ppo_config import PPOConfig
 
@@ -90,8 +91,7 @@ def trainer_for(folder: str, rollouts: int, seed: int = 0, **changes: Any) -> An
         disable_tqdm=True,
         use_cpu=True,
         bf16=False,
-        activation_checkpointing=False,
-        **(settings | changes),
+        **checkpointing(PPOConfig, settings | changes),
     )
     return PPOTrainer(
         model=model,

@@ -58,6 +58,17 @@ def hints_of(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
+def expanded(value: object, presets: Mapping[str, list[Any]]) -> object:
+    """A list with the words of `presets` replaced by what they stand for; or such a word alone."""
+    items = [value] if isinstance(value, str) and value in presets else value
+    if not isinstance(items, list):
+        return value
+    found: list[Any] = []
+    for item in items:
+        found += presets[item] if isinstance(item, str) and item in presets else [item]
+    return found
+
+
 @dataclass(frozen=True)
 class Reference:
     """A place in a recipe that names what another stage makes."""
@@ -114,7 +125,7 @@ class Builder:
     def unset(self, hint: Any, spec: dataclasses.Field[Any], path: Path) -> None:
         """A key that was left out still refers: to the one earlier stage, found later."""
         for mark in get_args(hint)[1:]:
-            if isinstance(mark, Refers) and spec.default is None:
+            if isinstance(mark, Refers) and mark.implied and spec.default is None:
                 self.references.append(Reference(path, mark, None))
 
     def value(self, hint: Any, value: object, path: Path) -> Any:
@@ -136,7 +147,7 @@ class Builder:
 
     def unset_marks(self, marks: list[object], path: Path) -> None:
         for mark in marks:
-            if isinstance(mark, Refers):
+            if isinstance(mark, Refers) and mark.implied:
                 self.references.append(Reference(path, mark, None))
 
     def plain(self, hint: Any, value: object, path: Path) -> Any:
@@ -217,6 +228,8 @@ class Builder:
 
     def listed(self, mark: Named | Keyed, value: object, path: Path) -> tuple[Any, ...]:
         """A list of components, each found in the literal dict that the mark names."""
+        if isinstance(mark, Named) and mark.presets is not None:
+            value = expanded(value, load(mark.presets))
         if not isinstance(value, list):
             self.fault(path, f"must be a list, not {describe(value)}")
             return ()

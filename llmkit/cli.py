@@ -98,6 +98,7 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("--to", metavar="STAGE", help="end with this stage")
     parser.add_argument("--force", action="store_true", help="run stages again that are finished")
     parser.add_argument("--output-dir", type=Path, help="where runs are kept (default: runs)")
+    parser.add_argument("--price", type=float, help="dollars for a GPU's hour: tells the cost")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,7 +114,38 @@ def run(options: argparse.Namespace) -> None:
         to=options.to,
         force=options.force,
         output_dir=options.output_dir,
+        price=options.price,
     )
+
+
+def plan_arguments(parser: Parser) -> None:
+    recipe_arguments(parser)
+    parser.add_argument("--hardware", metavar="NxNAME", required=True, help="such as 8xH100")
+    parser.add_argument("--price", type=float, help="dollars for a GPU's hour")
+    parser.add_argument("--mfu", type=float, help="share of the peak, of 1 (default: predicted)")
+    parser.add_argument("--tokens-per-second", type=float, help="of all GPUs, where measured")
+    parser.add_argument("--json", action="store_true", help="print figures for a program")
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Tell what a recipe will take on named hardware: steps, memory, hours, dollars."""
+    from llmkit.plan import plan as planned
+
+    found = planned(
+        options.recipe,
+        options.hardware,
+        options.price,
+        options.mfu,
+        options.tokens_per_second,
+        options.overrides,
+        options.profile,
+    )
+    if options.json:
+        import json
+
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        print(found.table())
 
 
 def check(options: argparse.Namespace) -> None:
@@ -194,12 +226,38 @@ def report(options: argparse.Namespace) -> None:
     print(Run.open(options.run, options.output_dir).report())
 
 
+def bench_arguments(parser: Parser) -> None:
+    parser.add_argument("what", choices=["patches"], help="what is measured")
+    parser.add_argument("--model", help="tiny, small, 124m, 350m, 774m or 1558m (GPT-2's sizes)")
+    parser.add_argument("--batch", type=int, help="rows a step")
+    parser.add_argument("--context", type=int, help="tokens a row")
+    parser.add_argument("--steps", type=int, default=5, help="steps timed; their median counts")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (by autocast)")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure each patch on this machine, beside stock and torch.compile."""
+    from llmkit.bench.patches import bench_patches
+
+    bench_patches(
+        size=options.model,
+        batch=options.batch,
+        context=options.context,
+        steps=options.steps,
+        dtype=options.dtype,
+        compiled=not options.no_compile,
+    )
+
+
 Command = tuple[Callable[[Parser], None], Callable[[argparse.Namespace], None]]
 COMMANDS: dict[str, Command] = {
     "run": (run_arguments, run),
     "check": (recipe_arguments, check),
+    "plan": (plan_arguments, plan),
     "show": (recipe_arguments, show),
     "recipes": (no_arguments, recipes),
     "chat": (chat_arguments, chat),
     "report": (report_arguments, report),
+    "bench": (bench_arguments, bench),
 }

@@ -11,8 +11,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from llmkit.errors import LlmkitError
 from llmkit.source_text import class_named, import_of, package_folder, string_pairs
@@ -52,12 +53,14 @@ class Kind:
 
     `anything` is set where the annotation names a class that YAML cannot write; then every value
     passes here and the Hugging Face class itself is the judge, before the first stage begins.
+    `default` is the field's, where it is written as a literal.
     """
 
     text: str
     types: tuple[type, ...] = ()
     words: tuple[object, ...] = ()
     anything: bool = False
+    default: Any = field(default=None, compare=False)
 
     def accepts(self, value: object) -> bool:
         if self.anything:
@@ -172,7 +175,18 @@ def kind_of(annotation: ast.expr, default: ast.expr | None = None) -> Kind:
     # peft writes a pattern, "pissa_niter_[number of iters]", among its words.
     if any("[" in str(word) for word in words):
         types.append(str)
-    return Kind(ast.unparse(annotation), tuple(types), tuple(words), anything)
+    return Kind(ast.unparse(annotation), tuple(types), tuple(words), anything, _literal(default))
+
+
+def _literal(default: ast.expr | None) -> Any:
+    """The value of a default such as `12` or `field(default=0.1, ...)`; None for any other."""
+    if isinstance(default, ast.Call):
+        given = [word.value for word in default.keywords if word.arg == "default"]
+        return _literal(given[0]) if given else None
+    try:
+        return None if default is None else ast.literal_eval(default)
+    except ValueError:
+        return None
 
 
 def _is_none(default: ast.expr) -> bool:

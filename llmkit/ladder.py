@@ -20,7 +20,7 @@ from llmkit.errors import GateError, InputError, LlmkitError, UserError
 from llmkit.recipe import Recipe
 from llmkit.results import RUNS, Run, model_of
 from llmkit.run_dir import StageFolder, digest_of, locked
-from llmkit.run_record import check_folder, write_run_record
+from llmkit.run_record import check_folder, check_price, cost_of, write_run_record
 from llmkit.span import selected, spoken
 from llmkit.stage import Context
 from llmkit.stage_key import (
@@ -48,6 +48,7 @@ def run(
     to: str | None = None,
     force: bool = False,
     output_dir: str | Path | None = None,
+    price: float | None = None,
 ) -> Run:
     """Run a recipe, or the span of it that `only`, or `from_` and `to`, select.
 
@@ -55,26 +56,31 @@ def run(
         recipe: name of a shipped recipe, path of a YAML file, or a loaded `Recipe`.
         overrides: `{"sft.args.learning_rate": 1e-4}` or `["sft.args.learning_rate=1e-4"]`.
         profile: name of one of the recipe's `profiles:`; its run is `<recipe>-<profile>`.
-        force: run the selected stages even where nothing has changed. One of them that was begun
-            with the settings as they are now, and stopped, goes on all the same.
-        output_dir: folder that holds the runs; `runs` under the current folder by default.
+        force: run the selected stages even where nothing has changed. One that was begun with the
+            settings as they are now, and stopped, goes on all the same.
+        output_dir: holds the runs; `runs` under the current folder by default.
+        price: dollars for an hour of one accelerator; then each stage tells what it cost.
 
     Raises:
         UserError: of what the user can put right, before anything is written where possible.
         Stopped: a signal asked for a stop; the same call goes on where it stopped.
     """
     check_ranks(os.environ)
+    check_price(price)
     loaded = as_loaded(recipe, overrides, profile)
     span = selected(loaded, only, from_, to)
     check_inputs(loaded, span)
     folder = Path(output_dir or RUNS) / loaded.run_name
-    ladder = Ladder(loaded, folder, force, spoken(recipe, overrides, profile, output_dir))
+    ladder = Ladder(loaded, folder, force, spoken(recipe, overrides, profile, output_dir), price)
     with locked(folder):
         check_folder(folder, loaded)
         ladder.recover()
         ladder.check_below(span)
         ladder.climb(span)
-    done = Run.open(folder)
+    return told(Run.open(folder))
+
+
+def told(done: Run) -> Run:
     print(f"\n{done.table()}", flush=True)
     return done
 
@@ -100,12 +106,6 @@ def check_inputs(recipe: Recipe, span: Sequence[str]) -> None:
                 raise InputError(f"{name}: {path}", "no such file or folder", "check the path")
 
 
-def begun_as(stage: StageFolder, key: str) -> bool:
-    """Whether an earlier try at the stage was begun with this key, and not finished."""
-    begun = stage.unfinished()
-    return begun is not None and begun.get("key") == key
-
-
 @dataclass
 class Ladder:
     """One climb: the recipe, the run folder, and what has become known of input files."""
@@ -114,6 +114,7 @@ class Ladder:
     folder: Path
     force: bool = False
     command: str = "RECIPE"
+    price: float | None = None
     digests: InputDigests = field(default_factory=InputDigests)
     revision: str | None = None
 
@@ -188,7 +189,7 @@ class Ladder:
 
     def _stands(self, stage: StageFolder, record: Mapping[str, Any], key: str) -> bool:
         """Whether a finished stage is what is asked for, with nothing begun in its place."""
-        if record["key"] != key or begun_as(stage, key):
+        if record["key"] != key or stage.begun_as(key):
             return False
         self._check_good(stage, record)
         return True
@@ -227,7 +228,7 @@ class Ladder:
         if record is not None and record["key"] != key:
             why = reasons(record["parts"], parts)
         why = "made again, as --force asks" if self.force and stage.path.exists() else why
-        resumed = begun_as(stage, key)
+        resumed = stage.begun_as(key)
         if resumed:
             why = "goes on where it stopped" + (f" ({why})" if why else "")
         elif stage.partial.exists():
@@ -246,6 +247,7 @@ class Ladder:
             world=self.recipe.world,
             inputs=self._inputs(stage.name),
             gates=component.gates,
+            price=self.price,
         )
         started = time.monotonic()
         with signals_stop(stage.name), told_clearly(stage):
@@ -255,6 +257,7 @@ class Ladder:
             took = time.monotonic() - started
             record = self._record(stage.name, key, parts, metrics)
             record |= {"seconds": round(took, 3), "resumed": resumed}
+            record["cost"] = cost_of(self.price, took, metrics)
             record["gates"] = plain(context.gate_results)
             stage.finish(record)
         print(after_stage(metrics, record["gates"], took, stage.path), flush=True)
@@ -285,7 +288,6 @@ class Ladder:
             },
             "metrics": metrics,
             "tokens": metrics.get("tokens"),
-            "cost": metrics.get("cost"),
             "seed": self.recipe.seed,
             "versions": parts["versions"],
             "git_revision": self.revision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from llmkit.yaml12 import Path
@@ -66,7 +66,7 @@ def substitute(value: Any, variables: Mapping[str, Any], path: Path = ()) -> Any
 
 
 def unknown_variables(
-    value: Any, variables: Mapping[str, Any], path: Path = ()
+    value: Any, variables: Collection[str], path: Path = ()
 ) -> Iterator[tuple[Path, str]]:
     """Where a `${name}` stands that `vars:` does not have."""
     items: Any = ()

@@ -1,9 +1,9 @@
 """Patches that make a stock transformers model fast without changing what it computes or saves.
 
 A patch is a loan: bound on instances, with the same signature and no state, and given back when
-the block ends, whatever happened in it. Each patch is a function
-`bindings(model) -> [(module, its new bound forward), ...]` that raises UserError where it does not
-fit, in a file of `llmkit/patches/`.
+the block ends, whatever happened in it. Each patch is a function `loans(model) -> [Loan, ...]`
+(`llmkit/patches/loan.py`) that raises UserError where it does not fit, in a file of
+`llmkit/patches/`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmkit.errors import UserError
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="nn.Module")
 
 PATCHES = {
-    "gelu": "llmkit.patches.gelu:bindings",
-    "fused_head_loss": "llmkit.patches.fused_head_loss:bindings",
+    "attention": "llmkit.patches.attention:loans",
+    "layer_norm": "llmkit.patches.layer_norm:loans",
+    "gelu": "llmkit.patches.gelu:loans",
+    "fused_head_loss": "llmkit.patches.fused_head_loss:loans",
 }
 
 # What `auto` picks, by the type of the device that the model lies on. A row is here because it was
 # measured faster at every size tried (benchmarks/README.md), or says from where it is believed.
 AUTOMATIC = {
-    "cpu": ("gelu", "fused_head_loss"),
-    # Not measured by us yet; transformers #40048 reports 7.65 times for the operation on a GPU.
-    "cuda": ("gelu",),
+    "cpu": ("attention", "gelu", "fused_head_loss"),
+    # Not measured by us yet (`python -m benchmarks.gpu` does). transformers #40048 reports 7.65
+    # times for GELU's operation on a GPU; #48925 what a dense mask costs under torch.compile; the
+    # logits of 64 x 1,024 tokens alone are 13 GB in float32.
+    "cuda": ("attention", "gelu", "fused_head_loss"),
 }
+
+# Head and loss of our own, and batches without padding.
+FOR_PRETRAINING = ("attention", "fused_head_loss")
 
 
 @contextmanager
 def patched(model: Model, names: str | Sequence[str] = "auto") -> Iterator[Model]:
     """Lend `model` the patches `names` ("auto", "none", or a list of names of PATCHES).
 
-    When the block ends, every module's `forward` is exactly what it was when the block began, also
-    where another library has bound its own on top meanwhile. All patches are checked before one is
-    bound; UserError names an unknown one, or one that does not fit this model.
+    When the block ends, every module's `forward` and every setting that a patch changed is exactly
+    what it was when the block began, also where another library has bound its own on top
+    meanwhile. All patches are checked before one is bound; UserError names an unknown one, or one
+    that does not fit this model.
     """
-    chosen = choose(model, names)
-    loans = [loan for name in chosen for loan in _load(name)(model)]
-    before = [(module, vars(module).get("forward")) for module, _ in loans]
-    try:
-        for module, forward in loans:
-            module.forward = forward
+    loans = [loan for name in choose(model, names) for loan in _load(name)(model)]
+    with ExitStack() as stack:
+        for loan in loans:
+            stack.enter_context(loan.lent())
         yield model
-    finally:
-        for module, forward in before:
-            if forward is not None:
-                module.forward = forward
-            else:
-                vars(module).pop("forward", None)
 
 
 def choose(model: nn.Module, names: str | Sequence[str]) -> list[str]:
@@ -84,13 +84,13 @@ def check_names(names: str | Sequence[str]) -> list[str]:
 def automatic_patches(model: nn.Module, *, own_loss: bool = True) -> list[str]:
     """The patches that measurably help this model where it lies now.
 
-    `own_loss=False` leaves out those that replace head and loss, for a trainer (TRL's) that binds
-    its own there. A patch that does not fit this kind of model is left out.
+    `own_loss=False` leaves out FOR_PRETRAINING, for a trainer (TRL's) that binds its own head and
+    loss and gives each batch a mask. A patch that does not fit this kind of model is left out.
     """
     device = next(model.parameters()).device.type
     names = []
     for name in AUTOMATIC.get(device, ()):
-        if name == "fused_head_loss" and not own_loss:
+        if name in FOR_PRETRAINING and not own_loss:
             continue
         try:
             _load(name)(model)

@@ -155,6 +155,8 @@ class Reading:
     def expand(self, top: dict[str, Any]) -> dict[str, Any]:
         """Put the `vars:` in their places."""
         variables = top.get("vars", {})
+        for path, name in unknown_variables(variables, (), ("vars",)):
+            self.note(path, f"${{{name}}} stands in a variable", "write out what it holds")
         for path, name in unknown_variables(
             {k: v for k, v in top.items() if k != "vars"}, variables
         ):
@@ -176,6 +178,8 @@ class Reading:
             self.note(path, "is the name of a top-level key or variable", "rename the stage")
         if not NAME.fullmatch(name):
             self.note(path, "cannot name a folder", FOLDER)
+        elif "." in name:
+            self.note(path, "holds a dot, which stands between the keys of a path", "write '-'")
         if not isinstance(body, dict):
             self.note(path, f"a stage takes a mapping, not {describe(body)}")
             return None

@@ -166,6 +166,11 @@ class StageFolder:
             remedy = f"put it back as it was, or {self.remedy(recipe)}"
             raise UserError(str(self.path), what, remedy)
 
+    def begun_as(self, key: str) -> bool:
+        """Whether an earlier try at the stage was begun with this key, and not finished."""
+        begun = self.unfinished()
+        return begun is not None and begun.get("key") == key
+
     def unfinished(self) -> dict[str, Any] | None:
         """What an earlier try was begun with, None where there is none or it cannot be told."""
         if not (self.partial / RECORD).is_file():

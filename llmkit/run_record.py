@@ -1,8 +1,14 @@
-"""`run.json`: what the newest run in a folder was of. It also says whose folder it is."""
+"""`run.json`: what the newest run in a folder was of. It also says whose folder it is.
+
+And what a record says of money.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from llmkit.errors import InputError, UserError
 from llmkit.recipe import Recipe
@@ -44,3 +50,18 @@ def write_run_record(folder: Path, recipe: Recipe, command: str) -> None:
             "resolved": plain(recipe.resolved),
         },
     )
+
+
+def check_price(price: float | None) -> None:
+    """Raises UserError for one that is negative."""
+    if price is not None and not price >= 0:
+        raise UserError("price", f"{price} is negative", "it is dollars for a GPU's hour")
+
+
+def cost_of(price: float | None, seconds: float, metrics: Mapping[str, Any]) -> float | None:
+    """Dollars of a stage: of this process's `seconds` on all its ranks, or what a training that
+    went on counted over all of its own. None without a price."""
+    if price is None:
+        return None
+    own = seconds / 3600 * price * int(os.environ.get("WORLD_SIZE", "1"))
+    return round(max(own, metrics.get("cost") or 0.0), 4)

@@ -27,21 +27,24 @@ class Refers:
 
     A model may also be a local folder or a Hub id. With a default of `None` the reference is
     filled in with the one earlier stage that makes `kind`; an `optional` one stays None where no
-    stage makes it.
+    stage makes it, and one that is not `implied` wherever it is left out.
     """
 
     kind: str
     optional: bool = False
+    implied: bool = True
 
 
 @dataclass(frozen=True)
 class Named:
     """A list of components picked by name: `- gopher_quality` or `- minhash: {num_buckets: 20}`.
 
-    `table` is a literal dict `name -> "module:Class"`, itself given as `"module:TABLE"`.
+    `table` is a literal dict `name -> "module:Class"`, itself given as `"module:TABLE"`. A word of
+    `presets`, a literal dict `name -> list of components` given likewise, stands for its list.
     """
 
     table: str
+    presets: str | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Context:
         seed: of everything random in this stage.
         world: the recipe's `world:` settings (keyword arguments of tinyworld's `World`).
         inputs: reference as written in the recipe -> finished stage folder, local folder or Hub id.
+        price: dollars for an hour of one accelerator, for figures of cost; None where not given.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Context:
     inputs: Mapping[str, Path | str] = field(default_factory=dict)
     gates: Literal["stop", "warn"] = "stop"
     gate_results: list[dict[str, Any]] = field(default_factory=list)
+    price: float | None = None
 
     @property
     def scratch(self) -> Path:
@@ -84,6 +86,7 @@ class Stage:
 
     makes: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ()  # whose versions are part of the stage's key
+    unkeyed: ClassVar[tuple[str, ...]] = ()  # fields that change logs alone, no artefact
 
     gates: Literal["stop", "warn"] = "stop"
 

@@ -3,9 +3,9 @@
     key = sha256(kind, resolved stage, seed, world, digests of the parents' artefacts,
                  digests of local inputs, commits of Hub inputs, versions of llmkit and libraries)
 
-Of the resolved stage three things are left out: `gates`, which decides only whether to go on,
-`num_proc`, for any number of processes makes the same bytes, and the `revision` of a Hub input,
-which says no more than its commit does. The parts are kept beside the
+Of the resolved stage three things are left out: `gates`, which decides only whether to go on, the
+`revision` of a Hub input, which says no more than its commit does, and the stage's own `unkeyed`
+fields, which change none of its artefacts. The parts are kept beside the
 key in `stage.json`, so that a key that differs can say why.
 """
 
@@ -28,7 +28,7 @@ from llmkit.recipe import Recipe
 
 ABSENT = "not set"
 MAX_REASONS = 3  # told in one line; the rest is counted
-NOT_IN_KEY = ("gates", "revision", "num_proc")  # fields of a stage
+NOT_IN_KEY = ("gates", "revision")  # fields of a stage
 
 
 def plain(value: Any, inside: bool = False) -> Any:
@@ -152,9 +152,10 @@ def hub_commit(repo_type: str, repo_id: str, revision: str | None) -> str:
         ) from error
 
 
-def decisive(stage: Mapping[str, Any]) -> dict[str, Any]:
+def decisive(stage: Mapping[str, Any], unkeyed: Sequence[str] = ()) -> dict[str, Any]:
     """The keys of a plain stage without those that cannot change its bytes."""
-    return {key: _unrevised(value) for key, value in stage.items() if key not in NOT_IN_KEY}
+    left_out = (*NOT_IN_KEY, *unkeyed)
+    return {key: _unrevised(value) for key, value in stage.items() if key not in left_out}
 
 
 def _unrevised(value: Any) -> Any:
@@ -171,7 +172,7 @@ def settings(recipe: Recipe, name: str) -> dict[str, Any]:
     """The parts of a key that the recipe alone decides."""
     return {
         "kind": recipe.kinds[name],
-        "stage": decisive(plain(recipe.stages[name])),
+        "stage": decisive(plain(recipe.stages[name]), recipe.stages[name].unkeyed),
         "seed": recipe.seed,
         "world": plain(recipe.world),
     }

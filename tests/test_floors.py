@@ -23,7 +23,7 @@ FLOORS = (
         "run_dir",
         "progress",
     ),
-    ("data", "kernels", "metrics", "device", "tables"),
+    ("data", "kernels", "metrics", "device", "tables", "cost"),
     (
         "tasks",
         "rewards",
@@ -48,8 +48,10 @@ FLOORS = (
         "results",
         "span",
         "ladder",
+        "planning",
         "plan",
         "chat",
+        "bench",
     ),
     ("cli", "__main__"),
 )

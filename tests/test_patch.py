@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+from transformers import DynamicCache, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from llmkit.errors import UserError
 from llmkit.patch import PATCHES, automatic_patches, check_names, choose, patched
 
 # Error norm over truth norm of loss and of any parameter's gradient, in float32.
-TOLERANCES = {"gelu": 1e-5, "fused_head_loss": 1e-5}
+TOLERANCES = {name: 1e-5 for name in PATCHES}
 
 
 def _model(seed: int = 0, **changes: Any) -> GPT2LMHeadModel:
@@ -98,6 +100,24 @@ def test_calls_without_labels_are_stock() -> None:
         assert torch.equal(loss, output.loss)
 
 
+def test_with_labels_every_other_output_is_stock_by_its_present_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """transformers tells of an old name (`past_key_values` for `cache`) in the log."""
+    told: list[str] = []
+    monkeypatch.setattr(logging.Logger, "warning_once", lambda self, text, *_: told.append(text))
+    model, ids = _model().eval(), _batch()["input_ids"]
+    wanted = {"labels": ids, "output_hidden_states": True, "use_cache": True}
+    stock = model(ids, **wanted)
+    with patched(model, ["fused_head_loss"]):
+        output = model(ids, **wanted)
+    assert [text for text in told if "deprecated" in text] == []
+    assert list(output) == [name for name in stock if name != "logits"]
+    assert isinstance(output[1], DynamicCache) and output[1].get_seq_length() == ids.shape[1]
+    for found, true in zip(output.hidden_states, stock.hidden_states, strict=True):
+        assert torch.equal(found, true)
+
+
 def test_left_padding_is_masked_as_in_stock() -> None:
     model, batch = _model(), _batch()
     mask = torch.ones_like(batch["input_ids"])
@@ -146,6 +166,20 @@ def test_a_forward_that_stood_there_before_is_called_and_returned() -> None:
     assert vars(model)["forward"] is bound
 
 
+def test_a_copy_made_meanwhile_computes_with_its_own_weights() -> None:
+    model, ids = _model().eval(), _batch()["input_ids"]
+    with patched(model, list(PATCHES)):
+        copy = deepcopy(model)
+        with torch.no_grad():
+            copy.transformer.h[0].mlp.c_fc.weight.mul_(3)
+            copy.transformer.wpe.weight.mul_(2)
+        copied = copy(ids).logits
+    plain = _model().eval()
+    plain.load_state_dict(copy.state_dict())
+    torch.testing.assert_close(copied, plain(ids).logits)
+    assert not torch.allclose(copied, model(ids).logits)
+
+
 def test_a_forward_bound_meanwhile_does_not_stay() -> None:
     from trl.trainer.utils import add_fused_lm_head
 
@@ -191,7 +225,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_bound() -> None:
         pass
     assert _bound(model) == before
     classifier = GPT2ForSequenceClassification(_model().config)
-    with pytest.raises(UserError, match="holds 0 GPT2LMHeadModels"):
+    with pytest.raises(UserError, match="holds 0 causal models"):
         choose_and_enter(classifier, ["fused_head_loss"])
     model.loss_function = lambda logits, labels, vocab_size, **kwargs: logits.sum()
     with pytest.raises(UserError, match="loss function of its own"):

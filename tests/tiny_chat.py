@@ -37,6 +37,19 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> Any:
     return tokenizer
 
 
+def ids_by_hand(tokenizer: Any, messages: list[dict[str, str]], asks: bool = False) -> list[int]:
+    """llmkit's chat format turn by turn; what a message holds is text, whatever it spells.
+
+    (`sanitize_control_tokens` of `apply_chat_template` does it too, in newer versions only.)
+    """
+    special = tokenizer.convert_tokens_to_ids
+    ids = [tokenizer.bos_token_id]
+    for message in messages:
+        text = tokenizer(message["content"], split_special_tokens=True)["input_ids"]
+        ids += [special(f"<|{message['role']}|>"), *text, special("<|end|>")]
+    return [*ids, special("<|assistant|>")] if asks else ids
+
+
 def tiny_model(tokenizer: Any, context: int = 64, seed: int = 0) -> Any:
     """GPT-2 of one layer and width 32 without dropout, weights drawn from `seed`."""
     import torch

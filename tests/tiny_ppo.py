@@ -30,14 +30,15 @@ CONFIG: dict[str, Any] = {
     "disable_tqdm": True,
     "use_cpu": True,
     "bf16": False,
-    "activation_checkpointing": False,
 }
 
 
 def ppo_config(folder: Path, **changes: Any) -> Any:
+    from llmkit.trainers.arguments import checkpointing
     from llmkit.trainers.ppo_config import PPOConfig
 
-    return PPOConfig(**(CONFIG | {"output_dir": str(folder)} | changes))
+    given = CONFIG | {"output_dir": str(folder)} | changes
+    return PPOConfig(**checkpointing(PPOConfig, given))
 
 
 def ppo_trainer(folder: Path, **changes: Any) -> Any:

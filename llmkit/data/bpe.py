@@ -1,4 +1,4 @@
-"""Byte-level BPE as one trains it today: three published split patterns, specials at the end.
+"""Byte-level BPE as one trains it today: four published split patterns, specials after training.
 
 Text is cut into pieces by a regular expression, the UTF-8 bytes of a piece are its first symbols,
 and the most frequent pair of neighbours becomes a new symbol until the vocabulary is full
@@ -8,6 +8,7 @@ Where the patterns come from:
   gpt2    https://github.com/openai/gpt-2/blob/master/src/encoder.py
   gpt4    cl100k_base, https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py
   llama3  https://github.com/meta-llama/llama3/blob/main/llama/tokenizer.py
+  o200k   o200k_base, in the same file as cl100k_base
 
 Two spellings of gpt4 differ from tiktoken's, because `tokenizers` reads patterns with Oniguruma:
 there `{1,3}+` is no possessive quantifier but a repeated one (it makes one piece of `1234567`), and
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+    from llmkit.data.vocabulary import Layout
 
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -30,16 +33,17 @@ PATTERNS = {
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++\z|\s*[\r\n]|\s+(?!\S)|\s",
     "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "o200k": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-NUMBERS = {"gpt2": r" ?\p{N}+", "gpt4": r"\p{N}{1,3}", "llama3": r"\p{N}{1,3}"}
+NUMBERS = {name: r"\p{N}{1,3}" for name in PATTERNS} | {"gpt2": r" ?\p{N}+"}
 
 END_OF_TEXT, PAD, END_OF_TURN = "<|endoftext|>", "<|pad|>", "<|end|>"
 SPECIALS = (END_OF_TEXT, PAD, "<|system|>", "<|user|>", "<|assistant|>", END_OF_TURN)
 NUM_BYTES = 256  # a symbol for every byte, so that any text can be written
-
-# `tokenizers` counts pairs in 32 bits (https://github.com/huggingface/tokenizers/issues/2058). The
-# most frequent pair of web text is about 3 % of its bytes, which passes 2**31 at some 64 GiB.
-MAX_TRAINING_BYTES = 2**35
 
 CHAT_TEMPLATE = Path(__file__).parent / "templates" / "chat.jinja"
 
@@ -62,16 +66,9 @@ def train(
 
     Fewer ids come out where the texts run out of pairs that are seen `min_frequency` times.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import models, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level(models.BPE(), pattern)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
@@ -84,18 +81,39 @@ def train(
     return tokenizer
 
 
-def with_specials(tokenizer: Tokenizer, chat_template: str | None) -> PreTrainedTokenizerFast:
-    """Give the specials the ids after the vocabulary, and the whole a transformers' face."""
+def byte_level(model: models.BPE, pattern: str) -> Tokenizer:
+    """A tokenizer that cuts text by `pattern` and gives the bytes of each piece to `model`."""
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def with_specials(
+    tokenizer: Tokenizer, chat_template: str | None, layout: Layout | None = None
+) -> PreTrainedTokenizerFast:
+    """Give the specials the ids after the vocabulary, and the whole a transformers' face.
+
+    Without a layout they are SPECIALS, one after another.
+    """
     from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer.add_special_tokens([AddedToken(s, normalized=False) for s in SPECIALS])
+    added = list(SPECIALS) if layout is None else layout.added()
+    tokenizer.add_special_tokens([AddedToken(s, normalized=False) for s in added])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
-        pad_token=PAD,
-        extra_special_tokens=list(SPECIALS[2:]),
+        pad_token=PAD if PAD in added else None,
+        extra_special_tokens=[s for s in added if s not in (END_OF_TEXT, PAD)],
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = chat_template

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmkit.data.documents import Document
-from llmkit.data.filters import Dropped, Step, count_sentences
+from llmkit.data.english_words import count_sentences
+from llmkit.data.filters import Dropped, Step
 
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 POLICY = re.compile(

@@ -55,16 +55,58 @@ def iter_texts(folder: Path | str) -> Iterator[str]:
         yield row["text"]
 
 
-def _rows(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
+def size_of(folder: Path | str) -> tuple[int, int]:
+    """Documents, and about how many bytes of text they have, by the files' footers alone.
+
+    Texts that repeat within a row group count once.
+    """
     import pyarrow.parquet as pq
 
+    documents = total = 0
+    for file in _files(Path(folder)):
+        footer = pq.read_metadata(file)
+        column = footer.schema.names.index("text")
+        groups = range(footer.num_row_groups)
+        total += sum(footer.row_group(i).column(column).total_uncompressed_size for i in groups)
+        documents += footer.num_rows
+    return documents, total
+
+
+def sample_documents(folder: Path | str, max_bytes: int, groups: int = 8) -> Iterator[Document]:
+    """Documents of at most about `max_bytes` of text, from row groups at even steps over the files.
+
+    Of each group its first documents are taken, one at least.
+    """
+    import pyarrow.parquet as pq
+
+    files = [pq.ParquetFile(file) for file in _files(Path(folder))]
+    places = [(file, i) for file in files for i in range(file.num_row_groups)]
+    chosen = places[:: max(1, -(-len(places) // groups))]
+    for file, number in chosen:
+        room = max_bytes // len(chosen)
+        for row in file.read_row_group(number, columns=list(DOCUMENT_COLUMNS)).to_pylist():
+            text, name = row.pop("text"), row.pop("id")
+            known = {key: value for key, value in row.items() if value is not None}
+            yield Document(text=text, id=name, metadata=known)
+            room -= len(text.encode())
+            if room <= 0:
+                break
+
+
+def _files(folder: Path) -> list[Path]:
     files = sorted((folder / "documents").glob("*.parquet"))
     if not files:
         raise InputError(
             str(folder), "no documents/*.parquet here", "name the folder of a finished curate stage"
         )
-    for file in files:
+    return files
+
+
+def _rows(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in _files(folder):
         try:
             for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=columns):
                 yield from batch.to_pylist()

@@ -1,36 +1,23 @@
-"""What a curation step is, and the splitting of text into words and sentences that filters share.
+"""What a curation step is, and what the filters share.
 
 A step takes one document and gives back that document (perhaps edited), several documents, or a
 `Dropped` that says which rule it broke and by what figure. Steps hold settings only, so they can
 be compared, pickled and run anywhere.
 
-Words are split by one regular expression, where FineWeb used spaCy's English tokenizer: runs of
-letters and digits are words, whole with their inner decimal points and dots ("example.com"); the
-ends of contractions ("'s", "'t"), runs of dots or hyphens, and every other symbol by itself are
-words too. Not for scripts that write no spaces.
-
-On 2,549 real texts (C4, Common Crawl, TinyStories, books, WikiText) datatrove's filters, given
-these words, drop the same ones for the same reasons in all but one of 10,196 verdicts; with spaCy's
-words 4 % of the verdicts of `gopher_quality` differ, nearly all by its rule about letters, and
-0.1 % of the others.
+Words are those of spaCy's English tokenizer, with which FineWeb was made: `english_words.py`. Not
+for scripts that write no spaces.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from llmkit.data.documents import Document
-
-ENDING = r"(?:s|t|m|d|re|ve|ll|S|T|M|D|RE|VE|LL)(?!\w)"  # of a contraction, after its apostrophe
-WORD = re.compile(
-    rf"\w+(?:['’](?!{ENDING})\w+|[.@](?=[a-z0-9])\w+|,(?<=\d,)(?=\d)\w+)*"
-    rf"|['’]{ENDING}|\.+|-+|[^\w\s]"
-)
-SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?:\s+|$)")
+from llmkit.data.english_words import words_of
 
 
 class Dropped(NamedTuple):
@@ -53,6 +40,10 @@ class Step:
         Worker processes are forked after this, so what it has put into a cache lies in memory once.
         """
 
+    def files(self) -> Iterator[Path]:
+        """The local files that decide what the step does, beside its keys."""
+        yield from ()
+
     def apply(self, document: Document) -> Document | list[Document] | Dropped:
         """Pass on, edit, split or drop the document, by itself: a worker may see any of them."""
         return document
@@ -73,12 +64,7 @@ class Filter(Step):
 @lru_cache(maxsize=2)  # the filters of one pipeline ask for the same text one after another
 def split_words(text: str) -> tuple[str, ...]:
     """`"It's 3.5 km..."` -> `("It", "'s", "3.5", "km", "...")`."""
-    return tuple(WORD.findall(text))
-
-
-def count_sentences(line: str) -> int:
-    """Stretches that end in `.`, `!`, `?` or the line's end; an abbreviation's dot counts too."""
-    return sum(1 for piece in SENTENCE_END.split(line) if piece)
+    return words_of(text)
 
 
 def duplicates(pieces: Sequence[str]) -> tuple[int, int]:

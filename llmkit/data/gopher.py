@@ -9,18 +9,28 @@ https://github.com/huggingface/datatrove/tree/a649de79c14a550dc90f48a15c025f2dd3
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, filterfalse
+from itertools import filterfalse
 from typing import ClassVar
 
+from llmkit.data.english_words import SENTENCE_ENDS
 from llmkit.data.filters import Dropped, Filter, duplicates, split_words
 
 PARAGRAPHS = re.compile(r"\n{2,}")
 LINES = re.compile(r"\n+")
 STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])
 ELLIPSES = ("...", "…")
+FULL_WIDTH_ONE = "１"  # the one digit among datatrove's punctuation
+# A word of nothing but these does not count as a word: control characters, and punctuation as
+# https://github.com/huggingface/datatrove/blob/a649de79c14a550dc90f48a15c025f2dd3fd3b57/src/datatrove/utils/text.py
+# has it. Other symbols ("™", pictures) are words.
+SYMBOLS = SENTENCE_ENDS.union(
+    map(chr, [*range(9), *range(11, 32), *range(127, 160)]),
+    "\"#$%&'()*+,-/:;<=>@[\\]^_`{|}~«´»–—’“”„…∶━►、〈〉《》「」【】％（），：；～" + FULL_WIDTH_ONE,
+    "\u061d\u061e\u0837\u0839\u083d\u083e\u17d4\u17d5\u17d6\u17d9\u17da\u1b7d\u1b7e\u2e53\u2e54",
+    "\U00010f55\U00010f56\U00010f57\U00010f58\U00010f59\U00010f86\U00010f87\U00010f88\U00010f89",
+    "\U00011944\U00011946\U00011ef7\U00011ef8\U00011f43\U00011f44\U00016e98",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +58,10 @@ class GopherQuality(Filter):
         )
 
     def _check_words(self, words: tuple[str, ...]) -> Dropped | None:
-        symbols = [
-            word
-            for word in filterfalse(str.isalnum, words)  # most words stop here, at C's speed
-            if not any(map(str.isalnum, word))
-        ]
+        marked = filterfalse(str.isalnum, words)  # most words stop here, at C's speed
+        if FULL_WIDTH_ONE in words:
+            marked = iter(words)
+        symbols = [word for word in marked if SYMBOLS.issuperset(word)]
         number = len(words) - len(symbols)
         if number < self.min_doc_words:
             return Dropped("gopher_short_doc", number)
@@ -138,11 +147,11 @@ class GopherRepetition(Filter):
         return None
 
     def _check_phrases(self, text: str) -> Dropped | None:
-        words = split_words(text)
-        places: Sequence[int] = range(len(words))  # where a repeated n-gram can begin
+        from llmkit.data.ngrams import RepeatedWords  # which needs numpy
+
+        words = RepeatedWords(split_words(text))
         for n, bound in enumerate((self.top_2_gram, self.top_3_gram, self.top_4_gram), start=2):
-            counts, places = repeated_ngrams(words, n, places)
-            share = top_characters(words, n, counts) / len(text)
+            share = words.top_characters(n) / len(text)
             if share > bound:
                 return Dropped(f"top_{n}_gram", share)
         bounds = (
@@ -154,63 +163,7 @@ class GopherRepetition(Filter):
             self.duplicated_10_grams,
         )
         for n, bound in enumerate(bounds, start=5):
-            if not places:
-                break
-            _, places = repeated_ngrams(words, n, places)
-            share = duplicated_characters(words, n, places) / len(text)
+            share = words.duplicated_characters(n) / len(text)
             if share > bound:
                 return Dropped(f"duplicated_{n}_grams", share)
         return None
-
-
-Words = tuple[str, ...]
-
-
-def repeated_ngrams(
-    words: Words, n: int, places: Sequence[int]
-) -> tuple[Counter[Words], Sequence[int]]:
-    """Counts of the n-grams that begin at `places`, and the places of those found more than once.
-
-    A repeated n-gram begins where a repeated (n - 1)-gram does, so that only those need be looked
-    at: in most texts few, and soon none.
-    """
-    if len(places) == len(words):
-        ngrams = list(zip(*(words[i:] for i in range(n)), strict=False))
-    else:
-        ngrams = [words[i : i + n] for i in places if i + n <= len(words)]
-    counts = Counter(ngrams)
-    # All in C, as this is the time of the whole pipeline: the places where 1 < the n-gram's count.
-    return counts, list(compress(places, map((1).__lt__, map(counts.__getitem__, ngrams))))
-
-
-def top_characters(words: Words, n: int, counts: Counter[Words]) -> int:
-    """Characters of the most frequent n-gram, with a space between words, times its count.
-
-    Among equally frequent ones the first in the text stands for all. `counts` holds at least those
-    that are repeated; where none is, that is the n-gram the text begins with.
-    """
-    most = max(counts.values(), default=0)
-    if most > 1:
-        best = next(ngram for ngram, count in counts.items() if count == most)
-        return len(" ".join(best)) * most
-    return len(" ".join(words[:n])) if len(words) >= n else 0
-
-
-def duplicated_characters(words: Words, n: int, places: Sequence[int]) -> int:
-    """Characters, without spaces, of n-grams seen before, in the order of the text.
-
-    A hit is passed over whole, so that overlapping repetitions count once. `places` holds where
-    the repeated ones begin.
-    """
-    seen: set[Words] = set()
-    characters = end = 0  # `end`: the word behind the last hit
-    for i in places:
-        ngram = words[i : i + n]
-        if i < end:
-            continue
-        if ngram in seen:
-            characters += sum(map(len, ngram))
-            end = i + n
-        else:
-            seen.add(ngram)
-    return characters

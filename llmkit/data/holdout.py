@@ -8,7 +8,7 @@ holds out nothing, so that a small corpus validates on one text at least.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -28,15 +28,25 @@ class Holdout:
 
     def texts(self, folder: Path, split: str) -> Iterator[str]:
         """The texts of one split, in the order of the files."""
-        held_out = split == "validation"
-        for text in iter_texts(folder):
-            if (text_hash(text) <= self.threshold) == held_out:
+        for text, _, own in self.divided(iter_texts(folder)):
+            if own == split:
                 yield text
+
+    def divided(self, texts: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+        """Each text with its UTF-8 bytes and the split that it belongs to."""
+        for text in texts:
+            data = text.encode()
+            held_out = _hash(data) <= self.threshold
+            yield text, len(data), "validation" if held_out else "train"
 
 
 def text_hash(text: str) -> int:
     """A number in [0, 2^64) that the same text always gets."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    return _hash(text.encode())
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def divide(folder: Path, fraction: float, label: str) -> Holdout:
@@ -49,7 +59,8 @@ def divide(folder: Path, fraction: float, label: str) -> Holdout:
     documents, sizes = {"train": 0, "validation": 0}, {"train": 0, "validation": 0}
     of_smallest = [0, 0]  # documents and bytes, should they be all that validates
     for text in track(iter_texts(folder), f"{label}: dividing", unit="documents"):
-        number, size = text_hash(text), len(text.encode())
+        data = text.encode()
+        number, size = _hash(data), len(data)
         split = "validation" if number <= threshold else "train"
         documents[split] += 1
         sizes[split] += size

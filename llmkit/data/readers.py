@@ -1,29 +1,35 @@
-"""Files to documents: Parquet, JSON Lines (plain, .gz, .zst) and plain text, streamed.
+"""Files to documents: Parquet, JSON Lines (plain, .gz, .zst), plain text, web archives and pages.
 
 A row that holds no usable text goes to `BadRows`, which counts it and stops when there are too
-many. A file that cannot be read at all is an `InputError`.
+many. A file that breaks is set aside from there on, and so are the pages of web formats.
 """
 
 from __future__ import annotations
 
-import gzip
+import io
 import json
-import zlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmkit.data.documents import METADATA, Document
+from llmkit.data.guarded import BUFFER, Damaged, unpacked
+from llmkit.data.kinds import READABLE, kind_of, packing_by_name
+from llmkit.data.parquet_rows import parquet_rows
 from llmkit.data.quarantine import Quarantine
 from llmkit.errors import InputError
 
-JSON_LINES = (".jsonl", ".json", ".ndjson")
-READABLE = (
-    *(suffix + packed for suffix in (*JSON_LINES, ".txt") for packed in ("", ".gz", ".zst")),
-    ".parquet",
-)
+WEB_FORMATS = {  # kind -> reader(file, name, quarantine)
+    "warc": "llmkit.data.warc:warc_documents",
+    "html": "llmkit.data.pages:page_documents",
+}
+MAX_ROW = 32 << 20  # bytes of a JSON line, characters of a text in a row
 NAMED_BAD_ROWS = 20  # that stats.json names; the others are only counted
+MAX_WHAT = 300  # characters of a fault's description
 
 
 @dataclass
@@ -49,6 +55,7 @@ class BadRows:
             InputError: when more rows are bad than `allowed`.
         """
         self.count += 1
+        what = encodable(what[:MAX_WHAT])
         if len(self.named) < NAMED_BAD_ROWS:
             self.named.append(f"{name}: {what}")
             self.where.append((where, what))
@@ -84,23 +91,47 @@ class BadRows:
 def read_documents(
     file: Path, name: str, column: str, encoding: str, bad_rows: BadRows
 ) -> Iterator[Document]:
-    """Yield the documents of one file, whose kind its suffix tells.
+    """Yield the documents of one file, whose kind its suffix tells (or else its first bytes).
 
     `name`, the file's name free of machine-bound folders, becomes `file_path` and begins the ids of
-    rows that have none. Bad rows of a text file are the whole file (its encoding).
+    rows that have none. Bad rows of a text file are the whole file (its encoding). A file that
+    breaks gives its documents up to there; `bad_rows.quarantine` tells of it.
 
     Raises:
-        InputError: the file is missing, broken or of unknown kind, a Parquet file lacks `column`,
-            or there are too many bad rows.
+        InputError: the file is missing or of unknown kind, a Parquet file lacks `column`, or there
+            are too many bad rows.
     """
-    if file.name.endswith(".parquet"):
-        rows = _parquet_rows(file, column)
-    elif file.name.removesuffix(".gz").removesuffix(".zst").endswith(JSON_LINES):
-        rows = json_rows(file)
-    elif file.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
-        rows = _text_rows(file, column, encoding)
-    else:
-        raise InputError(str(file), "unknown kind of file", f"known are {', '.join(READABLE)}")
+    try:
+        if not file.stat().st_size:
+            return bad_rows.quarantine.set_aside(name, "empty", "no bytes")
+        kind = kind_of(file)
+        if kind in WEB_FORMATS:
+            module, reader = WEB_FORMATS[kind].split(":")
+            read = getattr(import_module(module), reader)
+            yield from read(file, name, bad_rows.quarantine)
+        else:
+            rows = _rows(file, kind, column, encoding)
+            yield from _documents(rows, file, name, column, bad_rows)
+    except Damaged as error:
+        bad_rows.quarantine.set_aside(name, error.reason, error.detail)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    return None
+
+
+def _rows(file: Path, kind: str | None, column: str, encoding: str) -> Rows:
+    if kind == "parquet":
+        return parquet_rows(file, column)
+    if kind == "json":
+        return json_rows(file)
+    if kind == "text":
+        return _text_rows(file, column, encoding)
+    raise InputError(str(file), "unknown kind of file", f"known are {', '.join(READABLE)}")
+
+
+def _documents(
+    rows: Rows, file: Path, name: str, column: str, bad_rows: BadRows
+) -> Iterator[Document]:
     for number, row in rows:
         place = f":{number}" if number else ""
         try:
@@ -125,6 +156,8 @@ def document_of(row: Mapping[str, Any] | str, column: str, fallback_id: str) -> 
     text = row[column]
     if not isinstance(text, str):
         raise ValueError(f"{column!r} holds {type(text).__name__}, not text")
+    if len(text) > MAX_ROW and not fallback_id.endswith(".txt"):
+        raise ValueError(f"{column!r} holds {len(text)} characters, more than {MAX_ROW}")
     try:
         text.encode()
     except UnicodeEncodeError:  # JSON may escape half a surrogate pair, which no file can hold
@@ -140,21 +173,34 @@ def document_of(row: Mapping[str, Any] | str, column: str, fallback_id: str) -> 
 
 def _cast(kind: str, key: str, value: Any) -> Any:
     if kind == "string":
-        text = str(value)
-        return text.encode(errors="replace").decode()  # a lone surrogate in a URL becomes "?"
+        return encodable(str(value))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{key!r} holds {value!r}, not a number")
+    if kind == "int64" and not (math.isfinite(value) and abs(value) < 1 << 63):
+        raise ValueError(f"{key!r} holds {value!r}, not a number of 64 bits")
     return int(value) if kind == "int64" else float(value)
 
 
-Rows = Iterator[
-    tuple[int, Mapping[str, Any] | str]
-]  # (line or row from 1, its values or its fault)
+def encodable(text: str) -> str:
+    """The text with "?" for lone surrogates, which JSON and file names may hold and no file can."""
+    return text.encode(errors="replace").decode()
+
+
+# Line or row from 1 (0: the whole file), and its values or its fault.
+Rows = Iterator[tuple[int, Mapping[str, Any] | str]]
 
 
 def json_rows(file: Path) -> Rows:
+    """The rows of a JSON Lines file.
+
+    Raises:
+        InputError: the file is missing, or broken (then a `Damaged`).
+    """
     for number, line in _lines(file):
         if not line.strip():
+            continue
+        if len(line) > MAX_ROW:
+            yield number, f"a line of more than {MAX_ROW} bytes"
             continue
         try:
             row = json.loads(line)
@@ -170,20 +216,20 @@ def json_rows(file: Path) -> Rows:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with _open(file) as stream:
-            yield from enumerate(stream, start=1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _broken(file, error) from error
+    """Numbered lines; of a longer one than `MAX_ROW` bytes the beginning, one byte too long."""
+    number = 0
+    with _opened(file) as stream:
+        while line := _read(file, stream.readline, MAX_ROW + 1):
+            number += 1
+            yield number, line
+            while len(line) > MAX_ROW and not line.endswith(b"\n"):
+                line = b"-" + _read(file, stream.readline, MAX_ROW)
 
 
 def _text_rows(file: Path, column: str, encoding: str) -> Rows:
     """The whole file as one row, its byte order mark off and its line ends made `\\n`."""
-    try:
-        with _open(file) as stream:
-            content = stream.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise _broken(file, error) from error
+    with _opened(file) as stream:
+        content = _read(file, stream.read, -1)
     try:
         text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
@@ -193,41 +239,25 @@ def _text_rows(file: Path, column: str, encoding: str) -> Rows:
     yield 0, {column: text.replace("\r\n", "\n").replace("\r", "\n")}
 
 
-def _open(file: Path) -> BinaryIO:
-    if file.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(file, "rb"))
-    if file.suffix == ".zst":
-        import io
-
-        import pyarrow as pa
-
-        stream = pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")
-        return cast(BinaryIO, io.BufferedReader(stream, 1 << 20))
-    return file.open("rb")
-
-
-def _parquet_rows(file: Path, column: str) -> Rows:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
     try:
-        parquet = pq.ParquetFile(file)
-        schema = parquet.schema_arrow
-        if column not in schema.names:
-            there = ", ".join(schema.names)
-            raise InputError(str(file), f"no column {column!r}", f"set `column:` to one of {there}")
-        wanted = [name for name in (column, "id", *METADATA) if name in schema.names]
-        number = 0
-        for batch in parquet.iter_batches(1000, columns=list(dict.fromkeys(wanted))):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except (OSError, pa.ArrowException) as error:
-        raise _broken(file, error) from error
+        packed = file.open("rb")
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    with packed:
+        raw = unpacked(packed, packing_by_name(file), str(file))
+        yield cast(BinaryIO, io.BufferedReader(raw, BUFFER))
 
 
-def _broken(file: Path, error: Exception) -> InputError:
+def _read(file: Path, read: Callable[[int], bytes], size: int) -> bytes:
+    try:
+        return read(size)
+    except OSError as error:
+        raise Damaged(str(file), "unreadable", str(error)) from error
+
+
+def _unreadable(file: Path, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(str(file), "no such file", "check the path")
-    what = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(str(file), f"cannot be read: {what}", "download or write it again")
+    return InputError(str(file), f"cannot be read: {error.strerror}", "check the permissions")

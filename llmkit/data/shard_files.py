@@ -1,4 +1,4 @@
-"""Token shards on disk: writing them so that a kill costs one shard, and checking them.
+"""Token shards on disk: writing them so that a kill costs one shard, and their digests.
 
 A folder of shards holds, for each split (`train`, `validation`):
 
@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -107,33 +106,43 @@ class ShardWriter:
 
     def add(self, documents: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
         """Append documents (their ids, without end-of-text) whose texts have `sizes` bytes."""
-        ids, lengths = self._flat(documents)
-        ends = np.cumsum(lengths)
+        lengths = np.array([len(document) for document in documents], dtype=np.int64)
+        count = int(lengths.sum())
+        ids = np.fromiter(chain.from_iterable(documents), dtype=np.int64, count=count)
+        self.add_flat(ids, lengths, np.array(sizes, dtype=np.int64))
+
+    def add_flat(
+        self, ids: NDArray[np.int64], lengths: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> None:
+        """Append documents given as all their ids one after another, and each one's length."""
+        ids, ends = self._closed(ids, lengths)
         text_bytes = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         first = 0
-        while first < len(lengths):
+        while first < len(ends):
             if self._file is None:
                 self._open()
             start = int(ends[first - 1]) if first else 0
             room = self.shard_tokens - self._tokens
-            last = min(int(np.searchsorted(ends, start + room)) + 1, len(lengths))
+            last = min(int(np.searchsorted(ends, start + room)) + 1, len(ends))
             self._append(ids[start : ends[last - 1]], ends[first:last] - start)
             self._bytes += int(text_bytes[last] - text_bytes[first])
             if self._tokens >= self.shard_tokens:
                 self._close()
             first = last
 
-    def _flat(
-        self, documents: Sequence[Sequence[int]]
+    def _closed(
+        self, ids: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All ids one after another with end-of-text behind each document; lengths with it."""
-        lengths = np.array([len(document) + 1 for document in documents], dtype=np.int64)
-        closed = chain.from_iterable(chain(document, (self.eos,)) for document in documents)
-        ids = np.fromiter(closed, dtype=np.int64, count=int(lengths.sum()))
+        """The ids with end-of-text behind each document, and where each one ends then."""
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
             what = f"it gave ids {ids.min()} to {ids.max()}; its vocabulary is {self.vocab_size}"
             raise InputError("tokenizer", what, "train or choose another tokenizer")
-        return ids, lengths
+        ends = np.cumsum(lengths + 1)
+        closed: NDArray[np.int64] = np.full(len(ids) + len(ends), self.eos, dtype=np.int64)
+        is_text = np.ones(len(closed), dtype=bool)
+        is_text[ends - 1] = False
+        closed[is_text] = ids
+        return closed, ends
 
     def _open(self) -> None:
         self._file = (self.scratch / f"{self.split}.bin").open("wb")
@@ -245,47 +254,3 @@ def verify(folder: Path) -> None:
     damaged = [file for s in shards_of(read_index(folder)) for file in damaged_files(folder, s)]
     if damaged:
         raise InputError(str(folder), f"changed since written: {', '.join(damaged)}", REMEDY)
-
-
-@dataclass(kw_only=True)
-class Audit:
-    """What a reading of all shards found."""
-
-    largest_id: int = -1
-    documents: int = 0
-    ends_of_text: int = 0  # tokens that are end-of-text; as many as documents
-    misplaced: int = 0  # document ends at which no end-of-text stands
-
-
-def audit(folder: Path) -> Audit:
-    """Count what the gates ask about in the files themselves, sixteen million tokens at a time."""
-    index, found, block = read_index(folder), Audit(), 2**24
-    for shard in shards_of(index):
-        tokens = memmapped(folder, shard, index)
-        ends = np.load(folder / shard.ends_file)
-        for start in range(0, len(tokens), block):
-            part = tokens[start : start + block]
-            found.largest_id = max(found.largest_id, int(part.max()))
-            found.ends_of_text += int((part == index["eos_token_id"]).sum())
-        found.documents += len(ends)
-        found.misplaced += int((tokens[ends - np.uint64(1)] != index["eos_token_id"]).sum())
-        found.misplaced += int(ends[-1] != len(tokens))
-    return found
-
-
-def seen_in_training(folder: Path) -> int:
-    """How many validation documents stand in training too, token for token (about 1 us each)."""
-    index = read_index(folder)
-    held_out = Counter(_document_hashes(folder, index, "validation"))
-    trained = set(held_out).intersection(_document_hashes(folder, index, "train"))
-    return sum(held_out[number] for number in trained)
-
-
-def _document_hashes(folder: Path, index: dict[str, Any], split: str) -> Iterator[bytes]:
-    for shard in shards_of(index, split):
-        # As a plain array: slicing one is several times quicker than slicing a memmap.
-        tokens: NDArray[Any] = np.asarray(memmapped(folder, shard, index))
-        start = 0
-        for end in np.load(folder / shard.ends_file).tolist():
-            yield hashlib.blake2b(tokens[start:end].data, digest_size=16).digest()
-            start = end

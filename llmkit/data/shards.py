@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from llmkit.data.packing import position_ids
 from llmkit.data.permutation import Permutation
 from llmkit.data.shard_files import memmapped, read_index, shards_of
 from llmkit.errors import InputError
@@ -61,18 +63,29 @@ class TokenStream:
     def windows(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """`length` tokens from each of `starts` (B,), all within the stream: (B, length)."""
         out: NDArray[np.int64] = np.empty((len(starts), length), dtype=np.int64)
-        numbers = np.atleast_1d(np.searchsorted(self._ends, starts, side="right"))
-        for row, start in enumerate(starts.tolist()):
-            number = int(numbers[row])
-            filled = 0
-            while filled < length:
-                shard = self._maps[number]
-                at = start + filled - int(self._ends[number]) + len(shard)
-                part = shard[at : at + length - filled]
-                out[row, filled : filled + len(part)] = part
-                filled += len(part)
-                number += 1
+        first = np.searchsorted(self._ends, starts, side="right")
+        last = np.searchsorted(self._ends, starts + length, side="left")
+        for number in np.unique(first[first == last]).tolist():
+            rows = np.flatnonzero((first == number) & (first == last))
+            shard = self._maps[number]
+            within = starts[rows] - (int(self._ends[number]) - len(shard))
+            # All windows of a shard at once: a view of every possible one, of which these are taken
+            # (a shard shorter than a window has none).
+            out[rows] = sliding_window_view(shard, length)[within]
+        for row in np.flatnonzero(first != last).tolist():
+            out[row] = self._across(int(starts[row]), int(first[row]), length)
         return out
+
+    def _across(self, start: int, number: int, length: int) -> NDArray[np.int64]:
+        """A window that begins in shard `number` and ends in another."""
+        parts, left = [], length
+        at = start - (int(self._ends[number]) - len(self._maps[number]))
+        while left:
+            part = self._maps[number][at : at + left]
+            parts.append(part)
+            left -= len(part)
+            number, at = number + 1, 0
+        return np.concatenate(parts).astype(np.int64)
 
     def iter_documents(self) -> Iterator[NDArray[Any]]:
         """The ids of every document, its end-of-text included, in the order of the files."""
@@ -83,6 +96,11 @@ class TokenStream:
 
 class TokenWindows(Dataset[dict[str, torch.Tensor]]):
     """Windows of `context_length` tokens: `{"input_ids": (L,), "labels": (L,)}`, int64.
+
+    With `document_masking`, `"position_ids": (L,)` too, which begin again at each document: what
+    transformers' flash attention takes to keep a packed window's documents apart
+    (`llmkit.data.packing` has the boundaries). A training label that stands at position 0 is then
+    -100, since nothing of its own document comes before it.
 
     train: the stream cut every `context_length` tokens (a shorter rest is left out), in another
     order in each epoch. Labels are the inputs; the model shifts them, so a window trains L - 1.
@@ -97,6 +115,7 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
         context_length: tokens in a window.
         seed: of the order of training windows; validation has none.
         num_samples: the length of the data set; one epoch when left out.
+        document_masking: add `position_ids`.
 
     Raises:
         InputError: the folder is no folder of shards, or the split does not fill one window.
@@ -109,7 +128,9 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
         context_length: int,
         seed: int = 0,
         num_samples: int | None = None,
+        document_masking: bool = False,
     ) -> None:
+        self.document_masking = document_masking
         self.stream = TokenStream(folder, split)
         self.context_length, self.seed, self.in_order = context_length, seed, split == "validation"
         if self.in_order:
@@ -141,19 +162,29 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         """A batch at once, which PyTorch's fetcher asks for where it can."""
         batch = self.batch(indices)
-        rows = zip(batch["input_ids"], batch["labels"], strict=True)
-        return [{"input_ids": ids, "labels": labels} for ids, labels in rows]
+        columns = [tensor.unbind() for tensor in batch.values()]
+        return [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """The windows at `indices` stacked: `{"input_ids": (B, L), "labels": (B, L)}`, int64."""
+        """The windows at `indices` stacked: `{"input_ids": (B, L), "labels": (B, L)}`, int64.
+
+        With `document_masking`, `"position_ids": (B, L)` as well.
+        """
         asked = np.asarray(indices, dtype=np.int64)
         if asked.size and not 0 <= asked.min() <= asked.max() < self.num_samples:
             raise IndexError(f"index outside the {self.num_samples} samples")
         if self.in_order:
-            return self._validation_batch(asked % self.windows_per_epoch)
-        starts = self.places(asked) * self.context_length
-        ids = torch.from_numpy(self.stream.windows(starts, self.context_length))
-        return {"input_ids": ids, "labels": ids}
+            batch = self._validation_batch(asked % self.windows_per_epoch)
+        else:
+            starts = self.places(asked) * self.context_length
+            ids = torch.from_numpy(self.stream.windows(starts, self.context_length))
+            batch = {"input_ids": ids, "labels": ids}
+        if self.document_masking:
+            positions = torch.from_numpy(position_ids(batch["input_ids"].numpy(), self.stream.eos))
+            batch["position_ids"] = positions
+            if not self.in_order:
+                batch["labels"] = batch["labels"].masked_fill(positions == 0, IGNORED)
+        return batch
 
     def places(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which window of the stream stands at each index, by the permutation of its epoch."""

@@ -1,19 +1,22 @@
 """Where documents come from: a Hub data set, files on disk, or the embedded `tinyworld`.
 
-Each source streams; none holds more than a file's row group (or one text file) in memory. Relative
-paths are taken from the folder where llmkit is started.
+Each source streams; none holds more than a batch of rows, a page or one text file in memory.
+Relative paths are taken from the folder where llmkit is started.
 """
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llmkit.data.documents import Document
-from llmkit.data.readers import READABLE, BadRows, document_of, read_documents
+from llmkit.data.kinds import READABLE
+from llmkit.data.readers import BadRows, document_of, encodable, read_documents
 from llmkit.data.source import Part, Source
 from llmkit.errors import InputError
 
@@ -27,11 +30,12 @@ TINYWORLD_PART = 2000  # documents
 
 @dataclass(frozen=True, kw_only=True)
 class PathSource(Source):
-    """`{path: FILE-OR-FOLDER-OR-GLOB}`: Parquet, JSON Lines (.gz, .zst) or plain text, by suffix.
+    """`{path: FILE-OR-FOLDER-OR-GLOB}`: Parquet, JSON Lines, text, web archives, pages, by suffix.
 
     A folder stands for all readable files below it, a finished curate folder for its documents.
     Files are read in the order of their paths. A text file is one document (see the step `split`);
-    `column` is the text's in Parquet and JSON, `encoding` that of text files.
+    `column` is the text's in Parquet and JSON, `encoding` that of text files. Web archives
+    (`llmkit.data.warc`) and HTML files (`llmkit.data.pages`) give pages, for the step `extract`.
     """
 
     path: str
@@ -47,7 +51,7 @@ class PathSource(Source):
 
     @property
     def label(self) -> str:
-        return f"path:{Path(self.path).name}"
+        return encodable(f"path:{Path(self.path).name}")
 
     def files(self) -> Iterator[Path]:
         yield from (file for file, _ in self._named_files())
@@ -71,7 +75,7 @@ class PathSource(Source):
             raise InputError(self.path, f"no files {readable}", "check the path")
         if missing := [file for file in files if not file.exists()]:
             raise InputError(str(missing[0]), "no such file or folder", "check the path")
-        return [(file, file.relative_to(top).as_posix()) for file in files]
+        return [(file, encodable(file.relative_to(top).as_posix())) for file in files]
 
     def parts(self) -> Sequence[FilePart]:
         return [
@@ -131,55 +135,69 @@ class HubSource(Source):
         yield self.hub, self.revision
 
     def parts(self) -> Sequence[Part]:
-        return [
-            HubPart(
-                hub=self.hub,
-                label=self.label,
-                name=self.name,
-                revision=self.revision,
-                split=self.split,
-                column=self.column,
-            )
-        ]
+        with _told(self.label):
+            count = streamed(self.hub, self.name, self.revision, self.split).num_shards
+        return [HubPart(source=self, index=index, count=count) for index in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubPart:
-    """The stream of one split."""
+    """One of the files of a Hub data set (what `datasets` calls a shard)."""
 
-    hub: str
-    label: str
-    name: str | None
-    revision: str | None
-    split: str
-    column: str
+    source: HubSource
+    index: int
+    count: int
 
     def documents(
         self, world: Mapping[str, Any], seed: int, bad_rows: BadRows
     ) -> Iterator[Document]:
-        import datasets
-
-        try:
-            rows = datasets.load_dataset(
-                self.hub, name=self.name, revision=self.revision, split=self.split, streaming=True
-            )
+        """Yield the file's documents; `datasets` goes on by itself where a connection is cut."""
+        source = self.source
+        with _told(source.label):
+            rows = streamed(source.hub, source.name, source.revision, source.split)
             names = rows.column_names  # None where the format tells it only with the first row
-            if names is not None and self.column not in names:
+            if names is not None and source.column not in names:
                 remedy = f"set `column:` to one of {', '.join(names)}"
-                raise InputError(self.label, f"no column {self.column!r}", remedy)
+                raise InputError(source.label, f"no column {source.column!r}", remedy)
+            if self.count > 1:
+                rows = rows.shard(num_shards=self.count, index=self.index)
+            shard = f"{self.index}:" if self.count > 1 else ""
             for number, row in enumerate(rows, start=1):
-                place = f"{self.hub}:{number}"
+                place = f"{source.hub}:{shard}{number}"
                 try:
-                    yield document_of(row, self.column, place)
+                    yield document_of(row, source.column, place)
                 except ValueError as error:
-                    bad_rows.add(f"{self.label}, row {number}", place, str(error))
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            what = str(error).strip().splitlines()
-            raise InputError(
-                self.label,
-                what[0] if what else type(error).__name__,
-                "check the id, name, revision and split, and the connection to the Hub",
-            ) from error
+                    bad_rows.add(f"{source.label}, row {shard}{number}", place, str(error))
+
+
+@cache
+def streamed(hub: str, name: str | None, revision: str | None, split: str) -> Any:
+    """The data set as `datasets` streams it; asked of the Hub once a process."""
+    import datasets
+
+    return datasets.load_dataset(hub, name=name, revision=revision, split=split, streaming=True)
+
+
+@contextmanager
+def _told(label: str) -> Iterator[None]:
+    """What goes wrong with the Hub or the data set, as an InputError."""
+    import datasets
+    from datasets.utils.file_utils import CONNECTION_ERRORS_TO_RETRY
+
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        datasets.exceptions.DatasetsError,
+        *CONNECTION_ERRORS_TO_RETRY,
+    ) as error:
+        what = str(error).strip().splitlines()
+        raise InputError(
+            label,
+            what[0] if what else type(error).__name__,
+            "check the id, name, revision and split, and the connection to the Hub",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

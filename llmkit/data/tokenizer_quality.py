@@ -112,14 +112,16 @@ class Encoded:
         }
 
 
-def texts_with_specials(texts: Sequence[str], count: int = 20) -> list[str]:
+def texts_with_specials(
+    texts: Sequence[str], specials: Sequence[str] = SPECIALS, count: int = 20
+) -> list[str]:
     """Every special's spelling alone, and in the midst of some of the texts."""
     midst = [
         text[: len(text) // 2] + special + text[len(text) // 2 :]
         for text in texts[:count]
-        for special in SPECIALS
+        for special in specials
     ]
-    return list(SPECIALS) + midst
+    return list(specials) + midst
 
 
 def longest_tokens(encoder: Tokenizer, count: int = 10) -> list[str]:

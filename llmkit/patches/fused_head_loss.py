@@ -1,51 +1,80 @@
-"""GPT-2's head and loss without the logits, wherever labels are given.
+"""Head and loss of a causal language model without the logits, wherever labels are given.
 
-Replaces `GPT2LMHeadModel.forward` for calls with `labels`; its `logits` are then None. Any other
+Replaces the causal model's `forward` for calls with `labels`; its `logits` are then None. Any other
 call (generation, evaluation by logits, `label_smoothing_factor` of the Trainer, which takes the
 labels away) goes to the forward that stood there before. TRL's trainers bind a fused head of
 their own on the same model, so this patch is for pretraining.
+
+With `output_log_probs=True` beside the labels the output also holds `log_probs` and `entropy` of
+each predicted token, shaped as TRL's `FusedCausalLMOutput`, with gradients.
 https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/gpt2/modeling_gpt2.py
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from types import MethodType
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import GPT2LMHeadModel
+from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
-from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
+from transformers.modeling_outputs import (
+    CausalLMOutputWithCrossAttentions,
+    CausalLMOutputWithPast,
+)
 from transformers.utils.generic import can_return_tuple
 
 from llmkit.errors import UserError
 from llmkit.kernels.fused_head_loss import fused_head_loss
+from llmkit.kernels.token_log_probs import token_log_probs
+from llmkit.patches.loan import Forward, Loan, forward_loan
 
 WHERE = "patches: fused_head_loss"
+LOG_PROBS = ("log_probs", "entropy")
 LEAVE_OUT = "leave fused_head_loss out, or use `patches: auto`"
+# Causal models whose logits are `lm_head` of the base model's last hidden state, and nothing more.
+OUTPUTS: dict[str, type] = {
+    "GPT2LMHeadModel": CausalLMOutputWithCrossAttentions,
+    "LlamaForCausalLM": CausalLMOutputWithPast,
+    "MistralForCausalLM": CausalLMOutputWithPast,
+    "Qwen2ForCausalLM": CausalLMOutputWithPast,
+    "Qwen3ForCausalLM": CausalLMOutputWithPast,
+}
 
 
-def bindings(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
-    """The one GPT2LMHeadModel in `model` with its new forward; UserError where that cannot be."""
-    found = [module for module in model.modules() if type(module) is GPT2LMHeadModel]
-    if len(found) != 1:
-        kind = type(model).__name__
-        raise UserError(WHERE, f"{kind} holds {len(found)} GPT2LMHeadModels, not one", LEAVE_OUT)
+@dataclass
+class LogProbsOutput(CausalLMOutputWithCrossAttentions):
+    """What a call with `output_log_probs=True` returns.
+
+    Attributes:
+        log_probs: log-probability of each next-token label in nats, (B, T - 1), or (B, T) with
+            `shift_labels`; 0 where the label does not count.
+        entropy: of the next-token distribution in nats, likewise.
+    """
+
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+
+
+def loans(model: nn.Module) -> list[Loan]:
+    """The one causal model in `model` with its new forward; UserError where that cannot be."""
+    found = [module for module in model.modules() if type(module).__name__ in OUTPUTS]
+    if len(found) != 1 or not isinstance(found[0], PreTrainedModel):
+        what = f"{type(model).__name__} holds {len(found)} causal models of those it knows, not one"
+        raise UserError(WHERE, f"{what} ({', '.join(OUTPUTS)})", LEAVE_OUT)
     causal_lm = found[0]
     own_loss = getattr(causal_lm, "_loss_function", ForCausalLMLoss) is not ForCausalLMLoss
     # Not by `loss_function`, which warns of the None that stands there for GPT-2.
     if own_loss or causal_lm.loss_type not in (None, "ForCausalLM"):
         raise UserError(WHERE, "the model has a loss function of its own", LEAVE_OUT)
     _plain_head(causal_lm)
-    return [(causal_lm, MethodType(_forward_before(causal_lm.forward), causal_lm))]
+    return [forward_loan(causal_lm, _forward)]
 
 
-def _plain_head(causal_lm: GPT2LMHeadModel) -> nn.Linear:
+def _plain_head(causal_lm: PreTrainedModel) -> nn.Linear:
     """The head, which has to be one whole weight matrix that is used as it stands."""
     head = causal_lm.lm_head
-    shape = (causal_lm.config.vocab_size, causal_lm.config.n_embd)
+    shape = (causal_lm.config.vocab_size, causal_lm.config.hidden_size)
     if type(head) is not nn.Linear or head.bias is not None:
         what = f"lm_head is a {type(head).__name__}, not a linear layer without bias"
     elif "forward" in vars(head) or head._forward_hooks or head._forward_pre_hooks:
@@ -57,46 +86,63 @@ def _plain_head(causal_lm: GPT2LMHeadModel) -> nn.Linear:
     raise UserError(WHERE, what, LEAVE_OUT)
 
 
-def _forward_before(before: Callable[..., Any]) -> Callable[..., Any]:
-    """The new forward, which hands every call without labels on to `before`."""
-
-    @functools.wraps(GPT2LMHeadModel.forward)
-    def forward(self: GPT2LMHeadModel, *args: Any, **kwargs: Any) -> Any:
-        # `fused_lm_head` is how TRL's trainers call the head that they bound before us.
-        if kwargs.get("labels") is None or kwargs.get("fused_lm_head"):
-            return before(*args, **kwargs)
-        return _with_labels(self, *args, **kwargs)
-
-    return forward
+def _forward(self: PreTrainedModel, before: Forward, given: dict[str, Any]) -> Any:
+    """Every call without labels goes to `before`."""
+    # `fused_lm_head` is how TRL's trainers call the head that they bound before us.
+    if given.get("labels") is None or given.get("fused_lm_head"):
+        return before(self, **given)
+    return _with_labels(self, **given)
 
 
 @can_return_tuple
 def _with_labels(
-    self: GPT2LMHeadModel,
-    *args: Any,
+    self: PreTrainedModel,
+    *,
     labels: Tensor,  # (B, T) int64
     logits_to_keep: int | Tensor = 0,
+    label_smoothing: float = 0.0,
+    output_log_probs: bool = False,
     **kwargs: Any,
-) -> CausalLMOutputWithCrossAttentions:
+) -> Any:
     if not isinstance(logits_to_keep, int) or logits_to_keep != 0:
         raise UserError(WHERE, "logits_to_keep asks for logits that are never made", LEAVE_OUT)
+    if label_smoothing:
+        raise UserError(WHERE, "label smoothing needs the logits, which are never made", LEAVE_OUT)
     head = _plain_head(self)
-    outputs = self.transformer(*args, **kwargs)
+    outputs = self.base_model(**kwargs)
     ignore_index, shifted = kwargs.get("ignore_index", -100), kwargs.get("shift_labels")
     if shifted is None:
         shifted = nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     hidden = outputs.last_hidden_state
-    loss = fused_head_loss(
+    given = (
         hidden.reshape(-1, hidden.shape[-1]),
         head.weight,
         shifted.reshape(-1).to(hidden.device),
-        kwargs.get("num_items_in_batch"),
-        ignore_index,
     )
-    return CausalLMOutputWithCrossAttentions(
-        loss=loss,
-        past_key_values=outputs.past_key_values,
-        hidden_states=outputs.hidden_states,
-        attentions=outputs.attentions,
-        cross_attentions=outputs.cross_attentions,
-    )
+    num_items = kwargs.get("num_items_in_batch")
+    if output_log_probs:
+        end = None if kwargs.get("shift_labels") is not None else -1  # the last predicts nothing
+        found = _loss_and_log_probs(*given, num_items, ignore_index)
+        made = found | {key: found[key].view(shifted.shape)[:, :end] for key in LOG_PROBS}
+        return _output(LogProbsOutput, outputs, **made)
+    loss = fused_head_loss(*given, num_items, ignore_index)
+    return _output(OUTPUTS[type(self).__name__], outputs, loss=loss)
+
+
+def _loss_and_log_probs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    num_items: Tensor | float | None,
+    ignore_index: int,
+) -> dict[str, Tensor]:
+    """The same loss as `fused_head_loss` gives, from the log-probabilities that are asked for."""
+    log_probs, entropy = token_log_probs(hidden, weight, targets, ignore_index)
+    divisor = (targets != ignore_index).sum() if num_items is None else num_items
+    return {"loss": -log_probs.sum() / divisor, "log_probs": log_probs, "entropy": entropy}
+
+
+def _output(kind: type, outputs: Any, **made: Any) -> Any:
+    """An output of `kind` with what was `made`, and what the base model's output holds besides."""
+    known = {field.name for field in fields(kind)}
+    return kind(**{key: value for key, value in outputs.items() if key in known}, **made)

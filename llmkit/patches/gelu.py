@@ -6,18 +6,17 @@ https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/activat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MethodType
-from typing import Any
 
 from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 
 from llmkit.errors import UserError
 from llmkit.kernels.gelu import gelu
+from llmkit.patches.loan import Loan
 
 
-def bindings(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def loans(model: nn.Module) -> list[Loan]:
     """The activations of `model` with their fused forward; UserError where it has none."""
     found = [module for module in model.modules() if type(module) is NewGELUActivation]
     if not found:
@@ -26,7 +25,7 @@ def bindings(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
             f"{type(model).__name__} has no tanh-form GELU spelled out (gelu_new) to replace",
             "leave gelu out, or use `patches: auto`",
         )
-    return [(module, MethodType(_forward, module)) for module in found]
+    return [Loan(module, "forward", MethodType(_forward, module)) for module in found]
 
 
 def _forward(self: nn.Module, input: Tensor) -> Tensor:

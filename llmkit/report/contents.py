@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class StageContents:
     evaluations: dict[str, dict[str, dict[str, float]]]  # model -> task/metric -> value, low, high
     samples: list[dict[str, Any]]  # {model, task, prompt, answer, completion, scores}
     rollouts: list[dict[str, Any]]  # {step, prompt, completion, reward}, while it was trained
+    compression: dict[str, Any] = field(default_factory=dict)  # a tokenizer's logs/compression.json
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[StageContents]]:
@@ -64,6 +65,7 @@ def _by_parents(records: Mapping[str, dict[str, Any]]) -> list[str]:
 
 def _read_stage(folder: Path, record: dict[str, Any]) -> StageContents:
     stats, metrics = folder / "stats.json", folder / "metrics.json"
+    compression = folder / "logs" / "compression.json"
     return StageContents(
         name=folder.name,
         record=record,
@@ -73,6 +75,7 @@ def _read_stage(folder: Path, record: dict[str, Any]) -> StageContents:
         evaluations=read_json(metrics, REMEDY) if metrics.is_file() else {},
         samples=read_lines(folder / "samples.jsonl") + _completions(folder, record),
         rollouts=read_lines(folder / "logs" / "completions.jsonl"),
+        compression=read_json(compression, REMEDY) if compression.is_file() else {},
     )
 
 

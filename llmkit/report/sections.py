@@ -10,11 +10,13 @@ from typing import Any
 
 from llmkit.report.contents import StageContents
 from llmkit.report.samples import shortened, while_trained
+from llmkit.report.tokens import tokenizer_section
 from llmkit.tables import Cell, Metrics, columns, decimals, figure, in_order, pair_cells, seconds
 
 # Metrics that are no share of anything, so that a bar from 0 to 1 would say nothing.
 NO_SHARES = ("bits_per_byte", "nats_per_token")
 PAIRS = ("accuracy", "length_baseline")  # how the figures begin that the table of pairs holds
+COMPRESSION = ("bytes_per_token/",)  # and those that the table of a tokenizer holds
 FEW = 8  # figures of parts that are shown among the others
 
 
@@ -42,6 +44,7 @@ def stage_section(stage: StageContents, total: float) -> dict[str, Any]:
         "funnel": _funnel(stage.funnel),
         "truth": _truth(stage.funnel.get("truth") or {}),
         "removed": _removed(stage),
+        "tokenizer": tokenizer_section(stage.compression),
         "rollouts": while_trained(stage.rollouts),
         "settings": written((record.get("parts") or {}).get("stage")),
         "origin": written(origin),
@@ -55,6 +58,7 @@ def _figures(stage: StageContents) -> tuple[list[tuple[str, str]], list[tuple[st
     """
     metrics = stage.record.get("metrics") or {}
     said = PAIRS if pair_cells(metrics) else ()
+    said += COMPRESSION if stage.compression else ()
     rows = [(n, figure(value)) for n, value in metrics.items() if not n.startswith(said)]
     if stage.evaluations:
         return [], []

@@ -30,7 +30,8 @@ class TaskReward(Reward):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task not in TASKS:
-            raise ValueError(f"task: no {self.task!r} here; {nearest(self.task, TASKS)}")
+            remedy = nearest(self.task, TASKS) or f"there are {', '.join(TASKS)}"
+            raise ValueError(f"task: no {self.task!r} here; {remedy}")
         self.rule()
 
     def rule(self) -> Task:

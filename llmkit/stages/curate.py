@@ -47,9 +47,12 @@ class Curate(Stage):
 
     makes: ClassVar[tuple[str, ...]] = ("documents",)
     libraries: ClassVar[tuple[str, ...]] = ("datasets", "pyarrow", "numpy")
+    unkeyed: ClassVar[tuple[str, ...]] = ("num_proc",)
 
     sources: Annotated[tuple[Source, ...], Keyed("llmkit.data.sources:SOURCES")]
-    steps: Annotated[tuple[Step, ...], Named("llmkit.data.steps:STEPS")] = FINEWEB_ORDER
+    steps: Annotated[
+        tuple[Step, ...], Named("llmkit.data.steps:STEPS", "llmkit.data.steps:PRESETS")
+    ] = FINEWEB_ORDER
     limit: int | Limit | None = None  # of the input, over all sources
     max_bad_rows: int = 0  # rows without a usable text that are left out before it is an error
     block_documents: int = 10_000  # input documents in a file of documents/, and lost by a kill
@@ -73,8 +76,8 @@ class Curate(Stage):
             yield Problem(("sources",), "some have a weight and some have none", remedy)
 
     def files(self) -> Iterator[Path]:
-        for source in self.sources:
-            yield from source.files()
+        for part in (*self.sources, *self.steps):
+            yield from part.files()
 
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
         for source in self.sources:

@@ -1,7 +1,8 @@
 """`evaluate`: models of the run by tasks, every figure with its 95 % interval.
 
 A task that asks gives scores of the model's completions, one that shows texts how well the model
-foresees them. How much of each task stands in the training text is told beside.
+foresees them, one that shows endings how often it foresees the right one best. How much of each
+task stands in the training text is told beside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from llmkit.errors import Problem
 from llmkit.generation import generation_problems, without_room
 from llmkit.schema import Keyed, Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
-from llmkit.tasks.task import LikelihoodTask, Measured, Task, name_of
+from llmkit.tasks.task import ChoiceTask, LikelihoodTask, Measured, Task, name_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -187,6 +188,7 @@ class Evaluate(Stage):
         """
         from llmkit.model import load_for_inference, load_tokenizer
         from llmkit.tasks.asking import ask, intervals
+        from llmkit.tasks.choosing import chosen, shares
         from llmkit.tasks.foreseeing import foreseen
 
         source = context.inputs[name]
@@ -200,6 +202,9 @@ class Evaluate(Stage):
             if isinstance(task, LikelihoodTask):
                 shown = task.passages(tokenizer, context.world, context.seed, self._shards(context))
                 found = foreseen(shown, model, label)
+            elif isinstance(task, ChoiceTask):
+                offered = list(task.choices(context.world, context.seed))
+                found = shares(chosen(offered, model, tokenizer, label), label)
             else:
                 settings = {"max_new_tokens": task.max_new_tokens} | self.generation
                 asked = list(task.examples(context.world, context.seed))

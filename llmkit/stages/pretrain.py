@@ -1,7 +1,8 @@
-"""`pretrain`: token shards and a tokenizer to a causal language model, from random weights.
+"""`pretrain`: token shards and a tokenizer to a causal language model.
 
-Built on `transformers.Trainer`. Any causal model of `AutoConfig` works; GPT-2 is the default. The
-result is a plain model folder, tokenizer included.
+Built on `transformers.Trainer`. Any causal model of `AutoConfig` works; GPT-2 is the default. It
+begins with random weights, or with a model that is trained already. The result is a plain model
+folder, tokenizer included.
 """
 
 from __future__ import annotations
@@ -13,40 +14,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import Problem, UserError
-from llmkit.schema import Passes, Refers
+from llmkit.schema import Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
+from llmkit.tasks.task import name_of
+from llmkit.trainers.pretrain_settings import (
+    POSITIONS,
+    Samples,
+    SkipSpikes,
+    extra_problems,
+    model_problems,
+    shape_problems,
+    step_problems,
+    vocabulary_problems,
+)
 from llmkit.trainers.settings import NOTHING, Optimizer, Patches, trainer_problems
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
+    from transformers import (
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerFast,
+        TrainingArguments,
+    )
 
     from llmkit.data.shards import TokenWindows
     from llmkit.trainers.pretraining import Pretrainer
 
-POSITIONS = ("n_positions", "max_position_embeddings")  # GPT-2's name and everybody else's
 REFUSED = {
     "train_sampling_strategy": "the windows of the shards come in an order of their own",
     "dataloader_drop_last": "the windows fill every batch; " + NOTHING,
 }
-WIDTHS = (("n_embd", 768, "n_head", 12), ("hidden_size", None, "num_attention_heads", None))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(Stage):
-    """Train a model of `config` on `shards`.
+    """Train a model of `config`, or go on with `model`, on `shards`.
 
     Attributes:
+        model: an earlier stage, a model folder or a Hub id (with `revision`) to begin with; random
+            weights where it is not given.
         config: keys of the model's transformers configuration; `model_type` selects it. The
-            vocabulary, context length and special tokens come from tokenizer and shards.
+            vocabulary, context length and special tokens come from tokenizer and shards. Beside
+            `model`, only what its weights have not settled (dropout).
         args: TrainingArguments. One epoch if neither `max_steps` nor `num_train_epochs` is given.
         optimizer: `adamw`, or `muon` for the hidden matrices with AdamW for the rest.
         tokens_per_step: tokens that one update sees, over all ranks; sets
             `gradient_accumulation_steps`.
+        skip_spikes: leave out updates that stand far above those before; none where not given.
+        samples: prompts that are continued while the model is trained, into logs/samples.jsonl.
+        tasks: that let a model choose (`hellaswag`), measured at every evaluation.
     """
 
     makes: ClassVar[tuple[str, ...]] = ("model",)
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
+    unkeyed: ClassVar[tuple[str, ...]] = ("samples",)
 
+    model: Annotated[str | None, Refers("model", implied=False)] = None
+    revision: str | None = None
     tokenizer: Annotated[str | None, Refers("tokenizer")] = None
     shards: Annotated[str | None, Refers("shards")] = None
     config: Annotated[dict[str, Any], Passes("transformers.AutoConfig")] = field(
@@ -58,12 +82,17 @@ class Pretrain(Stage):
     patches: Patches = "auto"
     optimizer: Optimizer = "adamw"
     tokens_per_step: int | None = None
+    skip_spikes: SkipSpikes | None = None
+    samples: Samples | None = None
+    tasks: Annotated[list[Any], Named("llmkit.tasks:TASKS")] = field(default_factory=list)
 
     def facts(self, upstream: Mapping[str, Facts]) -> Facts:
         tokenizer, shards = self._upstream(upstream)
+        base = upstream.get(self.model, Facts()) if self.model is not None else Facts()
+        sizes = [size for size in (base.vocab_size, tokenizer.vocab_size) if size is not None]
         return Facts(
-            vocab_size=self.config.get("vocab_size", tokenizer.vocab_size),
-            context_length=self._positions() or shards.context_length,
+            vocab_size=self.config.get("vocab_size", max(sizes, default=None)),
+            context_length=base.context_length or self._positions() or shards.context_length,
             eos_token=tokenizer.eos_token,
             pad_token=tokenizer.pad_token,
             chat_template=tokenizer.chat_template,
@@ -71,12 +100,15 @@ class Pretrain(Stage):
 
     def problems(self, upstream: Mapping[str, Facts]) -> Iterator[Problem]:
         tokenizer, shards = self._upstream(upstream)
-        yield from self._vocabulary_problems(tokenizer, shards)
-        yield from self._shape_problems(shards)
+        yield from vocabulary_problems(
+            self.config, tokenizer, shards, (self.tokenizer, self.shards)
+        )
+        yield from self._start_problems(upstream, shards)
         yield from trainer_problems(
             self.args, REFUSED, self.patches, self.optimizer, self.tokens_per_step
         )
-        yield from self._step_problems(shards)
+        yield from step_problems(self.tokens_per_step, self.args, shards)
+        yield from extra_problems(self.samples, self.tasks, self.facts(upstream).context_length)
         if shards.validation is False:
             what = f"{self.shards} holds out no document, and there must be some to validate on"
             yield Problem(("shards",), what, "set its validation_fraction above 0")
@@ -90,57 +122,27 @@ class Pretrain(Stage):
     def _positions(self) -> int | None:
         return next((self.config[key] for key in POSITIONS if key in self.config), None)
 
-    def _vocabulary_problems(self, tokenizer: Facts, shards: Facts) -> Iterator[Problem]:
-        wanted, known = self.config.get("vocab_size"), tokenizer.vocab_size
-        if wanted is not None and known is not None and wanted < known:
-            yield Problem(
-                ("config", "vocab_size"),
-                f"{wanted:,} is below the tokenizer's {known:,}",
-                "leave it out: the tokenizer says it",
-            )
-        if known is not None and shards.vocab_size is not None and shards.vocab_size != known:
-            yield Problem(
-                ("shards",),
-                f"{self.shards} was made with {shards.vocab_size:,} tokens, and the tokenizer "
-                f"{self.tokenizer} has {known:,}",
-                "name the tokenizer that the shards were made with",
-            )
+    def _start_problems(self, upstream: Mapping[str, Facts], shards: Facts) -> Iterator[Problem]:
+        if self.model is None:
+            yield from shape_problems(self.config, shards)
+            if self.revision is not None:
+                yield Problem(("revision",), "is of no model", "name the model, or leave it out")
+        else:
+            base = upstream.get(self.model, Facts())
+            yield from model_problems(self.model, self.config, base, shards)
 
-    def _shape_problems(self, shards: Facts) -> Iterator[Problem]:
-        positions = self._positions()
-        if positions is not None and positions < (shards.context_length or 0):
-            key = next(key for key in POSITIONS if key in self.config)
-            yield Problem(
-                ("config", key),
-                f"{positions} is below the shards' context_length {shards.context_length}",
-                "leave it out, or lower context_length of the tokenize stage",
-            )
-        for width_key, width_default, heads_key, heads_default in WIDTHS:
-            gpt2 = self.config.get("model_type", "gpt2") == "gpt2"
-            width = self.config.get(width_key, width_default if gpt2 else None)
-            heads = self.config.get(heads_key, heads_default if gpt2 else None)
-            if width and heads and "head_dim" not in self.config and width % heads:
-                yield Problem(
-                    ("config", width_key),
-                    f"{width} is no multiple of {heads_key} {heads}",
-                    f"try {math.ceil(width / heads) * heads}",
-                )
+    def files(self) -> Iterator[Path]:
+        for task in self.tasks:
+            yield from task.files()
 
-    def _step_problems(self, shards: Facts) -> Iterator[Problem]:
-        batch = self.args.get("per_device_train_batch_size", 8)
-        if self.tokens_per_step is None or batch < 1 or not shards.context_length:
-            return
-        if self.tokens_per_step % (batch * shards.context_length):
-            yield Problem(
-                ("tokens_per_step",),
-                f"{self.tokens_per_step:,} is no multiple of {batch} rows x "
-                f"{shards.context_length} tokens",
-                "change it or args.per_device_train_batch_size",
-            )
+    def hub_data(self) -> Iterator[tuple[str, str | None]]:
+        for task in self.tasks:
+            yield from task.hub_data()
 
     def prepare(self, name: str) -> None:
-        """Construct both Hugging Face configs, as the runner asks before the first stage."""
-        self._model_config({}, None, name)
+        """Construct the Hugging Face configs, as the runner asks before the first stage."""
+        if self.model is None:
+            self._model_config({}, None, name)
         self._arguments(self.args, Path("."), 0, name)
 
     def run(self, context: Context) -> dict[str, Any]:
@@ -151,41 +153,76 @@ class Pretrain(Stage):
 
         tune_allocator()
         trainer = self._trainer(context)
-        figures = train(trainer, self.patches)
+        figures = train(trainer, self.patches, trainer.train_dataset.context_length)
         with patched(trainer.model, self.patches):
             validation = trainer.evaluate()
         save_model(trainer, context.out)
         return {
             "parameters": trainer.model.num_parameters(),
             **figures,
-            "validation_loss": validation["eval_loss"],
-            "bits_per_byte": validation["eval_bits_per_byte"],
+            "validation_loss": validation.pop("eval_loss"),
+            **{name.removeprefix("eval_"): value for name, value in validation.items()},
         }
 
     def _trainer(self, context: Context) -> Pretrainer:
-        """A trainer with a fresh model, the windows and the schedule."""
-        from transformers import AutoModelForCausalLM, set_seed
-
+        """A trainer with its model, the windows and the schedule."""
         from llmkit.data.shard_files import read_index
         from llmkit.data.shards import TokenWindows
         from llmkit.model import load_tokenizer
         from llmkit.trainers.pretraining import Pretrainer
+        from llmkit.trainers.spikes import SpikeWatch
 
         tokenizer = load_tokenizer(context.inputs[self.tokenizer or ""])
         shards = Path(context.inputs[self.shards or ""])
         length = read_index(shards)["context_length"]
         windows = TokenWindows(shards, "train", length, context.seed)
-        args, samples = self._schedule(context, windows)
-        config = self._model_config(from_tokenizer(tokenizer), length, context.name)
-        set_seed(context.seed)
-        return Pretrainer(
-            model=AutoModelForCausalLM.from_config(config),
+        args, num_windows = self._schedule(context, windows)
+        trainer = Pretrainer(
+            model=self._model(context, tokenizer, length),
             args=args,
             context=context,
             optimizer=self.optimizer,
-            train_dataset=TokenWindows(shards, "train", length, context.seed, samples),
+            spikes=None if self.skip_spikes is None else SpikeWatch(self.skip_spikes),
+            fresh=self.model is None,
+            choices={name_of(t): [*t.choices(context.world, context.seed)] for t in self.tasks},
+            train_dataset=TokenWindows(shards, "train", length, context.seed, num_windows),
             eval_dataset=TokenWindows(shards, "validation", length),
             processing_class=tokenizer,
+        )
+        if self.samples is not None:
+            trainer.add_callback(self._sampler(context, self.samples, trainer.model, tokenizer))
+        return trainer
+
+    def _model(
+        self, context: Context, tokenizer: PreTrainedTokenizerFast, length: int
+    ) -> PreTrainedModel:
+        """Random weights, or those of `model`; float32."""
+        from transformers import AutoModelForCausalLM, set_seed
+
+        from llmkit.trainers.starting import from_tokenizer, model_to_go_on_with
+
+        if self.model is not None:
+            source, revision = context.inputs[self.model], self.revision
+            return model_to_go_on_with(
+                source, revision, self.config, tokenizer, length, context.name
+            )
+        config = self._model_config(from_tokenizer(tokenizer), length, context.name)
+        set_seed(context.seed)
+        return AutoModelForCausalLM.from_config(config)
+
+    def _sampler(
+        self, context: Context, samples: Samples, model: PreTrainedModel, tokenizer: Any
+    ) -> Any:
+        from llmkit.model import context_length
+        from llmkit.trainers.sampling import TakeSamples
+
+        return TakeSamples(
+            samples,
+            tokenizer,
+            context_length(model),
+            context.logs / "samples.jsonl",
+            context.seed,
+            f"{context.name}.samples",
         )
 
     def _arguments(
@@ -244,18 +281,3 @@ class Pretrain(Stage):
         except (ValueError, TypeError, StrictDataclassError) as error:
             what = " ".join(str(error).split())
             raise UserError(f"{name}.config", what, "change these keys") from error
-
-
-def from_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The configuration keys that a tokenizer decides; tokens that it lacks are None.
-
-    GPT-2's own defaults (50,256) would lie outside a small vocabulary.
-    """
-    from llmkit.data.bpe import num_ids
-
-    return {
-        "vocab_size": num_ids(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }

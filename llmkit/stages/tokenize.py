@@ -1,29 +1,32 @@
 """tokenize: documents -> memory-mapped shards of token ids, split in training and validation.
 
-Which documents validate is decided by their text (`llmkit.data.holdout`). The layout of the files
-stands in `llmkit.data.shard_files`, their reader in `llmkit.data.shards`. After a kill the finished
-shards stay, and the rest comes out in the same bytes.
+Which documents validate is decided by their text (`llmkit.data.holdout`), and what encodes them by
+a comparison (`llmkit.data.encoding_backend`). The layout of the files stands in
+`llmkit.data.shard_files`, their reader in `llmkit.data.shards`. After a kill the finished shards
+stay, and the rest comes out in the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from llmkit.errors import InputError, Problem
 from llmkit.schema import Refers
-from llmkit.stage import Context, Facts, Stage
+from llmkit.stage import Context, Facts, Stage, log
 
 if TYPE_CHECKING:
     from llmkit.data.holdout import Holdout
     from llmkit.data.shard_files import ShardWriter
 
-BATCH_BYTES = 2_000_000  # of text encoded at once: enough for all cores, little memory
+SAMPLE_BYTES = 2_000_000  # of documents, on which backends are compared
+SPLITS = ("validation", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +40,23 @@ class Tokenize(Stage):
         validation_fraction: of the documents, held out by a hash of their text. The document of
             the smallest hash is held out in any case, unless the fraction is 0.
         shard_tokens: a shard is closed by the document that reaches so many tokens.
+        backend: what encodes; `auto` is gigatoken where it is installed and gives the same ids.
+        from_llmc: a folder or glob of llm.c's `.bin` files to take the tokens from, instead of
+            documents; those with `val` in their names validate.
+        to_llmc: write llm.c's `.bin` files too, into `llmc/`.
     """
 
     makes: ClassVar[tuple[str, ...]] = ("shards",)
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
-    documents: Annotated[str | None, Refers("documents")] = None
+    documents: Annotated[str | None, Refers("documents", optional=True)] = None
     tokenizer: Annotated[str | None, Refers("tokenizer")] = None
     context_length: int
     validation_fraction: float = 0.01
     shard_tokens: int = 100_000_000
+    backend: Literal["auto", "tokenizers", "gigatoken"] = "auto"
+    from_llmc: str | None = None
+    to_llmc: bool = False
 
     def facts(self, upstream: Mapping[str, Facts]) -> Facts:
         known = upstream.get(str(self.tokenizer), Facts())
@@ -68,20 +78,45 @@ class Tokenize(Stage):
             yield Problem(("validation_fraction",), what, "it must be at least 0 and below 1")
         if self.shard_tokens < 1:
             yield Problem(("shard_tokens",), f"{self.shard_tokens} is below 1", "leave it out")
+        if self.from_llmc is None and self.documents is None:
+            yield Problem(("documents",), "no stage above makes documents", "name one")
+        elif self.from_llmc is not None:
+            yield from self._llmc_problems()
+
+    def _llmc_problems(self) -> Iterator[Problem]:
+        """The files that are to be read are there, and are llm.c's."""
+        from llmkit.data.llmc_bin import files_of, read_tokens
+
+        try:
+            for files in files_of(str(self.from_llmc)).values():
+                deque(map(read_tokens, files), maxlen=0)
+        except InputError as error:
+            yield Problem(("from_llmc",), f"{error.where}: {error.what}", error.remedy)
+
+    def files(self) -> Iterator[Path]:
+        if self.from_llmc is not None:
+            from llmkit.data.llmc_bin import files_of
+
+            yield from (file for files in files_of(self.from_llmc).values() for file in files)
 
     def run(self, context: Context) -> dict[str, Any]:
+        from llmkit.data import llmc_bin
         from llmkit.data.shard_files import token_dtype, write_json
 
-        folder = Path(context.inputs[str(self.documents)])
         tokenizer, vocab_size = self._tokenizer(context)
-        holdout = self._holdout(context, folder)
-        started, splits, fresh_bytes = time.monotonic(), {}, 0
-        for split in ("validation", "train"):
-            with self._writer(context, split, vocab_size, tokenizer.eos_token_id) as writer:
-                before = sum(shard.bytes for shard in writer.shards)
-                encode_split(context.name, holdout, folder, tokenizer, writer)
-                splits[split] = writer.finish()
-            fresh_bytes += splits[split]["bytes"] - before
+        started = time.monotonic()
+        with ExitStack() as open_writers:
+            writers = {
+                split: open_writers.enter_context(
+                    self._writer(context, split, vocab_size, tokenizer.eos_token_id)
+                )
+                for split in SPLITS
+            }
+            before = sum(shard.bytes for writer in writers.values() for shard in writer.shards)
+            fill = self._encode if self.from_llmc is None else self._import
+            told = fill(context, tokenizer, writers)
+            splits = {split: writer.finish() for split, writer in writers.items()}
+        fresh_bytes = sum(split["bytes"] for split in splits.values()) - before
         rate = fresh_bytes / (time.monotonic() - started) / 1e6
         index = {
             "dtype": token_dtype(vocab_size).name,
@@ -92,7 +127,54 @@ class Tokenize(Stage):
         }
         write_json(context.out / "index.json", index)
         self._gates(context, index)
-        return figures(splits) | {"megabytes_per_second": round(rate, 2)}
+        if self.to_llmc:
+            llmc_bin.export(context.out, context.out / "llmc")
+        return figures(splits) | {"megabytes_per_second": round(rate, 2)} | told
+
+    def _encode(
+        self, context: Context, tokenizer: Any, writers: Mapping[str, ShardWriter]
+    ) -> dict[str, Any]:
+        """The documents into the writers, by the fastest backend that is right; which one it is."""
+        from llmkit.data.bpe import plain_encoder
+        from llmkit.data.documents import sample_documents
+        from llmkit.data.encoding import encode
+        from llmkit.data.encoding_backend import choose
+
+        folder = Path(context.inputs[str(self.documents)])
+        holdout = self._holdout(context, folder)
+        sample = [document.text for document in sample_documents(folder, SAMPLE_BYTES)]
+        choice = choose(plain_encoder(tokenizer), self.backend, sample)
+        log.info("%s: %s", context.name, choice)
+        encode(context.name, holdout, folder, choice, writers)
+        bound = "0 texts of this corpus, and of those that are known to be hard, have other ids "
+        bound += "than tokenizers gives them"
+        remedy = "set backend: tokenizers"
+        context.gate("encoder_identity", not choice.differing, str(choice), bound, remedy)
+        return {"backend": choice.backend.name, "texts_compared": choice.compared}
+
+    def _import(
+        self, context: Context, tokenizer: Any, writers: Mapping[str, ShardWriter]
+    ) -> dict[str, Any]:
+        """llm.c's tokens into the writers; the bytes of their text are counted by the tokenizer."""
+        import numpy as np
+
+        from llmkit.data import llmc_bin
+        from llmkit.data.bpe import plain_encoder
+        from llmkit.data.tiktoken_ranks import token_sizes
+
+        sizes = token_sizes(plain_encoder(tokenizer))
+        for split, files in llmc_bin.files_of(str(self.from_llmc)).items():
+            skip = sum(shard.documents for shard in writers[split].shards)
+            for ids, lengths in llmc_bin.iter_documents(files, tokenizer.eos_token_id):
+                if len(ids) and ids.max() >= len(sizes):
+                    what = f"holds id {ids.max()}; the tokenizer has {len(sizes)}"
+                    raise InputError(str(files[0]), what, "name the tokenizer that made the files")
+                ends = np.cumsum(lengths)
+                of_text = np.diff(np.concatenate([[0], np.cumsum(sizes[ids])])[ends], prepend=0)
+                done, skip = min(skip, len(lengths)), max(skip - len(lengths), 0)
+                start = int(ends[done - 1]) if done else 0
+                writers[split].add_flat(ids[start:], lengths[done:], of_text[done:])
+        return {"backend": "llm.c"}
 
     def _tokenizer(self, context: Context) -> tuple[Any, int]:
         """The tokenizer, and the number of its ids, holes included."""
@@ -135,7 +217,8 @@ class Tokenize(Stage):
 
     def _gates(self, context: Context, index: dict[str, Any]) -> None:
         """Judge the files as they lie on the disk, not what was meant to be written."""
-        from llmkit.data.shard_files import audit, damaged_files, seen_in_training, shards_of
+        from llmkit.data.shard_audit import audit, seen_in_training
+        from llmkit.data.shard_files import damaged_files, shards_of
 
         found, bound = audit(context.out), f"below {index['vocab_size']}"
         in_vocabulary = found.largest_id < index["vocab_size"]
@@ -162,40 +245,6 @@ class Tokenize(Stage):
         bound = f"at least {self.context_length}, the context_length"
         remedy = "curate more text, or lower context_length"
         context.gate("training_tokens", tokens >= self.context_length, tokens, bound, remedy)
-
-
-def encode_split(
-    label: str, holdout: Holdout, folder: Path, tokenizer: Any, writer: ShardWriter
-) -> None:
-    """Encode the documents of the writer's split that are not in its finished shards."""
-    from llmkit.data.bpe import plain_encoder
-    from llmkit.progress import Progress
-
-    encoder = plain_encoder(tokenizer)
-    finished = sum(shard.documents for shard in writer.shards)
-    texts = islice(holdout.texts(folder, writer.split), finished, None)
-    with Progress(f"{label}: {writer.split}", holdout.bytes[writer.split], "bytes") as progress:
-        progress.start_at(sum(shard.bytes for shard in writer.shards))
-        for batch, sizes in batches(texts, BATCH_BYTES):
-            encodings = encoder.encode_batch_fast(batch, add_special_tokens=False)
-            writer.add([encoding.ids for encoding in encodings], sizes)
-            progress.update(sum(sizes))
-
-
-def batches(texts: Iterable[str], max_bytes: int) -> Iterator[tuple[list[str], list[int]]]:
-    """Lists of texts, each closed by the text that fills it, and the UTF-8 bytes of each text."""
-    batch: list[str] = []
-    sizes: list[int] = []
-    total = 0
-    for text in texts:
-        batch.append(text)
-        sizes.append(len(text.encode()))
-        total += sizes[-1]
-        if total >= max_bytes:
-            yield batch, sizes
-            batch, sizes, total = [], [], 0
-    if batch:
-        yield batch, sizes
 
 
 def figures(splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ TASKS = {
     "tinyworld_unknown": "llmkit.tasks.tinyworld_unknown:TinyworldUnknown",
     "tinyworld_sums": "llmkit.tasks.tinyworld_sums:TinyworldSums",
     "tinyworld_answers": "llmkit.tasks.tinyworld_answers:TinyworldAnswers",
+    "hellaswag": "llmkit.tasks.hellaswag:HellaSwag",
     "digit_sums": "llmkit.tasks.digit_sums:DigitSums",
     "word_problems": "llmkit.tasks.word_problems:WordProblems",
 }

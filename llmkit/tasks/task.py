@@ -2,7 +2,8 @@
 
 A `Task` asks: examples with prompts, and one `score` that is metric and reward at once: what a
 model is trained for by `grpo` or `ppo` is the weighted sum of what `evaluate` measures. A
-`LikelihoodTask` does not ask: it shows texts, and what counts is how well a model foresees them.
+`LikelihoodTask` does not ask: it shows texts, and what counts is how well a model foresees them. A
+`ChoiceTask` shows several endings of a text, and what counts is which of them it foresees best.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ class Passage:
     ids: Sequence[int]
     scored: Sequence[int]
     num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A text with several endings, which follow it without a space of their own; one is `right`."""
+
+    text: str
+    endings: Sequence[str]
+    right: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +146,19 @@ class LikelihoodTask(Measured):
 
         Raises:
             InputError: the texts are missing, or do not go with this tokenizer.
+        """
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceTask(Measured):
+    """Base of the tasks that let a model choose."""
+
+    def choices(self, world: Mapping[str, Any], seed: int) -> Iterator[Choice]:
+        """Yield what is to be chosen, the same for the same `world` settings and `seed`.
+
+        Raises:
+            InputError: the data is missing or broken.
         """
         yield from ()
 

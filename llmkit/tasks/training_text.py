@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.data.overlap import Found, Overlap
 from llmkit.progress import track
-from llmkit.tasks.task import Example, LikelihoodTask, Measured, Task
+from llmkit.tasks.task import ChoiceTask, Example, LikelihoodTask, Measured, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -86,6 +86,9 @@ def texts_of(
     """The texts of each of the task's examples: what is asked and what is answered, apart."""
     if isinstance(task, Task):
         return [spoken(example) for example in task.examples(training.world, training.seed)]
+    if isinstance(task, ChoiceTask):
+        shown = task.choices(training.world, training.seed)
+        return [[choice.text, choice.endings[choice.right]] for choice in shown]
     if not isinstance(task, LikelihoodTask):
         return []
     special = set(tokenizer.all_special_ids)

@@ -5,13 +5,18 @@
 
 - A loss or gradient that is not finite stops before the update, naming step and batch. Hugging
   Face's Trainer logs `loss: 0.0` from there on and returns a model of NaNs.
+- An update that stands far out may be left out (`llmkit.trainers.spikes`).
 - The optimizer is the one that the recipe names.
 - Tokens and loss are counted for the progress line.
+
+Loss and gradient norm come to the host together, once a step: that is the only time in a step that
+a GPU is waited for.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -21,24 +26,29 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback
 
 from llmkit.stage import Context
-from llmkit.trainers.display import Meter
 from llmkit.trainers.muon import muon_for
+from llmkit.trainers.pace import Meter
 from llmkit.trainers.settings import Optimizer, muon_settings
+from llmkit.trainers.spikes import SpikeWatch
+
+log = logging.getLogger("llmkit")
 
 GATE = "finite_loss"
 
 
 class Guarded:
-    """Mixin; takes the trainer's own arguments and, by keyword, `context` and `optimizer`."""
+    """Mixin; takes the trainer's arguments and, by keyword, `context`, `optimizer`, `spikes`."""
 
     def __init__(
         self,
         *args: Any,
         context: Context,
         optimizer: Optimizer = "adamw",
+        spikes: SpikeWatch | None = None,
         **kwargs: Any,
     ) -> None:
         self.context = context
+        self.spikes = spikes
         self.meter = Meter()
         self._muon = muon_settings(optimizer)
         self._step_loss: torch.Tensor | float = 0.0  # of the micro-batches since the last update
@@ -62,17 +72,33 @@ class Guarded:
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         """The trainer asks for the norm once a step, after clipping and before the update."""
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
-        loss = float(self._step_loss)
+        loss, size = on_the_host(self._step_loss, norm)
         batches, self._batches, self._step_loss = self._batches, [], 0.0
         # With fp16 a gradient overflows now and then, and the loss scaler skips that step.
         fp16 = self.args.fp16  # type: ignore[attr-defined]
         if not math.isfinite(loss):
             self._refuse_update(f"loss {loss}", batches)
-        elif not fp16 and not math.isfinite(float(norm)):
-            self._refuse_update(f"gradient norm {float(norm)}", batches)
+        elif not math.isfinite(size):
+            if not fp16:
+                self._refuse_update(f"gradient norm {size}", batches)
+        elif self.spikes is not None:
+            self._judge(loss, size, batches)
         self.meter.loss = loss
         self.check_loss(loss)
         return norm
+
+    def _judge(self, loss: float, norm: float, batches: list[Any]) -> None:
+        """Leave the update out where loss or gradient spikes; all ranks decide the same."""
+        if self.args.world_size > 1:  # type: ignore[attr-defined]
+            mean = torch.tensor(loss, device=self.args.device)  # type: ignore[attr-defined]
+            loss = float(self.accelerator.reduce(mean, "mean"))  # type: ignore[attr-defined]
+        if self.spikes is not None and self.spikes.spike(loss, norm):
+            self.leave_out_update()
+            row = {"skipped_loss": loss, "skipped_grad_norm": norm}
+            self.log({**row, "skipped_batch": batch_digest(batches)})  # type: ignore[attr-defined]
+            step = self.state.global_step + 1  # type: ignore[attr-defined]
+            told = "%s: step %d is left out: loss %.3f, gradient norm %.3g"
+            log.warning(told, self.context.name, step, loss, norm)
 
     def check_loss(self, loss: float) -> None:
         """For subclasses: sees each step's loss (nats a token) before the update."""
@@ -91,7 +117,10 @@ class Guarded:
             "beginning"
         )
         self.context.gate(GATE, False, where, "finite", remedy)
-        # `gates: warn` asked to go on: without gradients, the optimizer leaves the weights alone.
+        self.leave_out_update()  # `gates: warn` asked to go on
+
+    def leave_out_update(self) -> None:
+        """Without gradients, the optimizer leaves weights and its own state alone."""
         for parameter in self.model.parameters():  # type: ignore[attr-defined]
             parameter.grad = None
 
@@ -132,6 +161,14 @@ class Guarded:
             flops = super().floating_point_ops(inputs)  # type: ignore[misc]
             self._flops_per_token = flops / tokens
         return tokens * self._flops_per_token
+
+
+def on_the_host(loss: torch.Tensor | float, norm: torch.Tensor | float) -> tuple[float, float]:
+    """Both as numbers, in one transfer where both lie on one device."""
+    if type(loss) is torch.Tensor and type(norm) is torch.Tensor and loss.device == norm.device:
+        first, second = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
+        return first, second
+    return float(loss), float(norm)
 
 
 def name_the_loss(model: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from transformers import Trainer, TrainerControl, default_data_collator
 
 from llmkit.data.shards import TokenWindows
 from llmkit.progress import Progress
+from llmkit.tasks.choosing import chosen, shares
+from llmkit.tasks.task import Choice
 from llmkit.trainers.guard import Guarded
 
 FIRST_LOSS = "first_loss"
@@ -26,11 +29,23 @@ FIRST_LOSS_MARGIN = 1.0  # nats; a wide model's random logits add about n_embd *
 
 
 class Pretrainer(Guarded, Trainer):
-    """Trains a fresh model on `TokenWindows`, whose order is their own."""
+    """Trains a model on `TokenWindows`, whose order is their own.
+
+    Args:
+        fresh: whether the weights are random, which the first loss has to show.
+        choices: task -> what the model is let choose at every evaluation.
+    """
 
     control: TrainerControl
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        fresh: bool = True,
+        choices: Mapping[str, Sequence[Choice]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.fresh, self.choices = fresh, dict(choices or {})
         super().__init__(*args, data_collator=default_data_collator, **kwargs)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler[int]:
@@ -38,7 +53,7 @@ class Pretrainer(Guarded, Trainer):
         return SequentialSampler(self.train_dataset)
 
     def check_loss(self, loss: float) -> None:
-        """Before anything is learned, a model can but guess: ln(vocabulary) nats a token."""
+        """The first loss, before anything is learned, is kept and judged."""
         if self.state.global_step == 0:
             self.log({FIRST_LOSS: loss})
             if self.args.should_save:
@@ -55,14 +70,16 @@ class Pretrainer(Guarded, Trainer):
             self.gate_first_loss(json.loads(self._first_loss_note.read_text(encoding="utf-8")))
 
     def gate_first_loss(self, loss: float) -> None:
-        expected = math.log(self.model.config.vocab_size)
-        self.context.gate(
-            FIRST_LOSS,
-            abs(loss - expected) <= FIRST_LOSS_MARGIN,
-            round(loss, 3),
-            f"within {FIRST_LOSS_MARGIN} of ln(vocabulary) = {expected:.3f}",
-            "set initializer_range back to its default, and see that labels are the inputs",
-        )
+        """A fresh model can but guess, ln(vocabulary) nats a token; a trained one does better."""
+        guess = math.log(self.model.config.vocab_size)
+        if self.fresh:
+            passed = abs(loss - guess) <= FIRST_LOSS_MARGIN
+            bound = f"within {FIRST_LOSS_MARGIN} of ln(vocabulary) = {guess:.3f}"
+            remedy = "set initializer_range back to its default, and see that labels are the inputs"
+        else:
+            passed, bound = loss < guess, f"below ln(vocabulary) = {guess:.3f}"
+            remedy = "see that the shards were made with the tokenizer that the model was"
+        self.context.gate(FIRST_LOSS, passed, round(loss, 3), bound, remedy)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -70,19 +87,35 @@ class Pretrainer(Guarded, Trainer):
         """`{eval_loss, eval_bits_per_byte}` over every token of the validation split.
 
         The loss is in nats a token. Hugging Face's loop averages batches, which weighs the tokens
-        of a last, shorter window more than others.
+        of a last, shorter window more than others. With `choices`, the shares of those made right.
         """
         windows: TokenWindows = eval_dataset or self.eval_dataset
         nats = self._summed_loss(windows)
         metrics = {
-            f"{metric_key_prefix}_loss": nats / windows.predicted,
-            f"{metric_key_prefix}_bits_per_byte": bits_per_byte(nats, windows.stream.bytes),
+            "loss": nats / windows.predicted,
+            "bits_per_byte": bits_per_byte(nats, windows.stream.bytes),
+            **self._choices_made(),
         }
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _choices_made(self) -> dict[str, float]:
+        """`{hellaswag_accuracy_norm, hellaswag_accuracy}`; each rank takes every n-th choice."""
+        found = {}
+        for task, choices in self.choices.items():
+            label, ranks = f"{self.context.name}: {task}", self.args.world_size
+            own = choices[self.args.process_index :: ranks]
+            with self.accelerator.autocast():
+                right = chosen(own, self.model, self.processing_class, label)
+            if ranks > 1:
+                right = [pair for part in gathered(right, ranks) for pair in part]
+            figures = shares(right, label)
+            found |= {f"{task}_{metric}": figure["value"] for metric, figure in figures.items()}
+        return found
 
     @torch.no_grad()
     def _summed_loss(self, windows: TokenWindows) -> float:
@@ -103,6 +136,13 @@ class Pretrainer(Guarded, Trainer):
                     total += loss.double() * (batch["labels"][:, 1:] != -100).sum()
                 progress.update()
         return float(self.accelerator.reduce(total, "sum"))
+
+
+def gathered(value: Any, ranks: int) -> list[Any]:
+    """What every rank has."""
+    parts: list[Any] = [None] * ranks
+    torch.distributed.all_gather_object(parts, value)
+    return parts
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:

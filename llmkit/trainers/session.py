@@ -9,14 +9,13 @@ What `run` of a trainer stage has in common with the others; its own measuring c
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState
+from transformers import GenerationConfig, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from llmkit.device import tune_allocator
@@ -24,22 +23,29 @@ from llmkit.errors import Stopped
 from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
-from llmkit.trainers.display import TOKENS, ShowProgress
+from llmkit.trainers.display import ShowProgress
 from llmkit.trainers.guard import GATE
+from llmkit.trainers.pace import Pace, Rates, Spent
+from llmkit.trainers.spikes import KeepSpikes
 from llmkit.trainers.stopping import StopOnSignal
 
 log = logging.getLogger("llmkit")
 
 
-def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]:
+def train(
+    trainer: Any, patches: str | Sequence[str] = "none", context_length: int | None = None
+) -> dict[str, Any]:
     """Train a `Guarded` trainer to its last step, from its newest whole checkpoint if it has one.
 
     Args:
         patches: as `llmkit.patch.patched` takes them, lent to the model for the training.
+        context_length: tokens that every row has; where it is given, MFU is told (see
+            `llmkit.cost.flops`) on a GPU that the table knows.
 
     Returns:
         `{steps, tokens, train_loss, train_seconds, tokens_per_second}`: steps and tokens of the
-        whole training, and three figures of what this process did, left out when nothing was left.
+        whole training, and three figures of what this process did, left out when nothing was left;
+        `mfu` and `mfu_nanogpt` (of 1) and `cost` (dollars of it all) where they can be told.
 
     Raises:
         Stopped: a signal came; a checkpoint holds everything, and the same call goes on from it.
@@ -53,12 +59,8 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
         return _nothing_left(trainer, checkpoint)
     if checkpoint is not None:
         _go_on_from(trainer, checkpoint)
-    stop = StopOnSignal()
-    show = ShowProgress(trainer.context.name, trainer.context.logs / "train.jsonl", trainer.meter)
-    seal = SealCheckpoints(keep=trainer.args.save_total_limit)
-    trainer.args.save_total_limit = None  # theirs would delete before the new one is sealed
-    for callback in (show, seal, stop):
-        trainer.add_callback(callback)
+    pace = _pace(trainer, context_length)
+    show, stop = _watched(trainer, pace)
     started = time.monotonic()
     try:
         with stop.listening(), without_bars(), patched(trainer.model, patches):
@@ -68,28 +70,49 @@ def train(trainer: Any, patches: str | Sequence[str] = "none") -> dict[str, Any]
     if stop.signal_number is not None:
         raise Stopped(stop.signal_number, trainer.context.name)
     trainer.context.gate(GATE, True, round(result.training_loss, 4), "finite", "")
-    return _figures(trainer, result, time.monotonic() - started)
+    return _figures(trainer, result, pace, time.monotonic() - started)
+
+
+def _watched(trainer: Any, pace: Pace) -> tuple[ShowProgress, StopOnSignal]:
+    """Adds the callbacks. What goes into a checkpoint is written before it is sealed."""
+    curve = trainer.context.logs / "train.jsonl"
+    show = ShowProgress(trainer.context.name, curve, trainer.meter, pace)
+    keep = [] if trainer.spikes is None else [KeepSpikes(trainer.spikes)]
+    seal, stop = SealCheckpoints(keep=trainer.args.save_total_limit), StopOnSignal()
+    trainer.args.save_total_limit = None  # theirs would delete before the new one is sealed
+    for callback in (show, *keep, seal, stop):
+        trainer.add_callback(callback)
+    return show, stop
+
+
+def _pace(trainer: Any, context_length: int | None) -> Pace:
+    ranks, rates = trainer.args.world_size, None
+    if context_length is not None:
+        rates = Rates.of(trainer.model, context_length, ranks)
+    return Pace(trainer.meter, ranks, trainer.context.price, rates)
 
 
 def _go_on_from(trainer: Any, checkpoint: Path) -> None:
     log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
     settle_ratios(trainer.args, checkpoint)
-    trainer.meter.before = tokens_until(checkpoint)
+    trainer.meter.before = Spent.until(checkpoint)
+    if trainer.spikes is not None:
+        trainer.spikes.load(checkpoint)
 
 
-def _figures(trainer: Any, result: TrainOutput, seconds: float) -> dict[str, Any]:
+def _figures(trainer: Any, result: TrainOutput, pace: Pace, seconds: float) -> dict[str, Any]:
+    rate = trainer.meter.tokens * pace.ranks / seconds
+    skipped = {} if trainer.spikes is None else {"skipped_steps": trainer.spikes.skipped}
     return {
         "steps": result.global_step,
-        "tokens": trainer.meter.before + trainer.meter.tokens,
+        "tokens": pace.spent().tokens,
         "train_loss": result.training_loss,
         "train_seconds": round(seconds, 2),
-        "tokens_per_second": round(trainer.meter.tokens / seconds),
+        "tokens_per_second": round(rate),
+        **pace.mfu(rate),
+        **pace.cost(),
+        **skipped,
     }
-
-
-def tokens_until(checkpoint: Path) -> int:
-    """Tokens that the training had seen when it wrote this checkpoint, in all its processes."""
-    return int(json.loads((checkpoint / TOKENS).read_text(encoding="utf-8")))
 
 
 def settle_ratios(args: Any, checkpoint: Path) -> None:
@@ -113,7 +136,7 @@ def _nothing_left(trainer: Any, checkpoint: Path) -> dict[str, Any]:
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state = state
     trainer.context.gate(GATE, True, "all steps", "finite", "")
-    return {"steps": state.global_step, "tokens": tokens_until(checkpoint)}
+    return {"steps": state.global_step, "tokens": Spent.until(checkpoint).tokens}
 
 
 def save_model(trainer: Any, out: Path) -> None:
@@ -123,7 +146,20 @@ def save_model(trainer: Any, out: Path) -> None:
     """
     # The Trainer turns the key-value cache off in the configuration that it is given.
     trainer.model.config.use_cache = True
+    if trainer.model.can_generate():
+        name_one_stop(trainer.model.generation_config)
     with without_bars():
         trainer.save_model(str(out))
     if trainer.args.should_save:
         (out / "training_args.bin").unlink(missing_ok=True)
+
+
+def name_one_stop(generation: GenerationConfig) -> None:
+    """Write one stop token as a number, whether or not the Trainer has made a list of it.
+
+    Older ones do when they begin to train (transformers 5.17), and a resume that finds no step
+    left to take does not begin.
+    """
+    stops = generation.eos_token_id
+    if isinstance(stops, list) and len(stops) == 1:
+        generation.eos_token_id = stops[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,6 +48,7 @@ COUNTS = (
     "gradient_accumulation_steps",
     "num_train_epochs",
 )
+RATES = ("learning_rate", "critic_learning_rate", "weight_decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,8 @@ def trainer_problems(
             yield Problem(("args", key), "has no place here", reasons[key])
         elif key in COUNTS and value is not None and value <= 0:
             yield Problem(("args", key), f"{value} is not positive")
+        elif key in RATES and value is not None and not 0 <= value < math.inf:
+            yield Problem(("args", key), f"{value} is no number from 0 up")
     steps = args.get("max_steps", -1)
     if steps == 0 or steps < -1:
         remedy = "give a number, or leave it out for num_train_epochs"

@@ -5,11 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
+from llmkit.data.shard_audit import audit, seen_in_training
 from llmkit.data.shard_files import (
     ShardWriter,
-    audit,
     read_index,
-    seen_in_training,
     stored_dtype,
     token_dtype,
     verify,

@@ -149,3 +149,29 @@ def test_too_little_for_a_window_is_said(folder, tmp_path):
         TokenWindows(empty, "validation", LENGTH)
     with pytest.raises(InputError, match="no split 'test'"):
         TokenStream(folder, "test")
+
+
+def test_document_masking_by_hand(folder):
+    plain = TokenWindows(folder, "train", LENGTH, seed=1)
+    masked = TokenWindows(folder, "train", LENGTH, seed=1, document_masking=True)
+    for index in range(30):
+        row, ids = masked[index], plain[index]["input_ids"].tolist()
+        assert row["input_ids"].tolist() == ids
+        place, due = 0, []
+        for token in ids:
+            due.append(place)
+            place = 0 if token == EOS else place + 1
+        assert row["position_ids"].tolist() == due
+        # Nothing of its own document stands before the first token of one.
+        labels = [-100 if at == 0 else token for at, token in zip(due, ids, strict=True)]
+        assert row["labels"].tolist() == labels
+
+
+def test_masking_leaves_validation_every_label(folder):
+    plain, masked = (
+        TokenWindows(folder, "validation", LENGTH, document_masking=masking)
+        for masking in (False, True)
+    )
+    for index in range(len(plain)):
+        assert torch.equal(plain[index]["labels"], masked[index]["labels"])
+    assert masked[0]["position_ids"][:2].tolist() == [0, 0]  # behind the end-of-text before all

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llmkit.kernels.fused_head_loss import fused_head_loss, torch_native
+from llmkit.kernels import head_chunks
+from llmkit.kernels.fused_head_loss import fused_head_loss
 from llmkit.kernels.fused_head_loss import reference as formula
 
 # Error over truth (at least 1) of the loss; error norm over truth norm of the gradients.
@@ -49,8 +50,8 @@ def _error(found: Tensor, truth: Tensor) -> float:
 @pytest.fixture(autouse=True, params=["one chunk", "many chunks"])
 def small_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "many chunks":
-        monkeypatch.setattr(torch_native, "CHUNK_ELEMENTS", 1)
-        monkeypatch.setattr(torch_native, "FEWEST_ROWS", 17)
+        monkeypatch.setattr(head_chunks, "CHUNK_ELEMENTS", {"cpu": 1})
+        monkeypatch.setattr(head_chunks, "FEWEST_ROWS", 17)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -145,8 +146,8 @@ def test_autocast_computes_in_its_dtype_and_returns_gradients_in_the_parameters(
 
 def test_chunks_are_nearly_equal_and_bounded() -> None:
     for num_rows in (1, 17, 2048, 5000):
-        rows = torch_native.chunk_rows(num_rows, 50_257)
-        bound = max(torch_native.FEWEST_ROWS, torch_native.CHUNK_ELEMENTS // 50_257)
+        rows = head_chunks.chunk_rows(num_rows, 50_257)
+        bound = max(head_chunks.FEWEST_ROWS, head_chunks.CHUNK_ELEMENTS["cpu"] // 50_257)
         assert 1 <= rows <= bound
         assert (-(-num_rows // rows)) * rows - num_rows < -(-num_rows // rows)
 
@@ -167,8 +168,8 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_the_logits_are_never_there_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_native, "FEWEST_ROWS", 17)
-    monkeypatch.setattr(torch_native, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(head_chunks, "FEWEST_ROWS", 17)
+    monkeypatch.setattr(head_chunks, "CHUNK_ELEMENTS", {"cpu": 1})
     hidden, weight, targets = _inputs((252, 33, 507), torch.float32)
     with LargestTensor() as fused:
         fused_head_loss(hidden, weight, targets).backward()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tiny_tuning
 import torch
+from tiny_chat import ids_by_hand
 from tiny_training import PLAIN_FILES, artefacts
 from tiny_tuning import (
     QUESTIONS,
@@ -40,15 +41,10 @@ def answers(folder: Path) -> dict[str, str]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     said = {}
     for asked in QUESTIONS:
-        prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": asked}],
-            add_generation_prompt=True,
-            sanitize_control_tokens=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
-        new = model.generate(**prompt, max_new_tokens=20)[0, prompt["input_ids"].shape[1] :]
-        said[asked] = tokenizer.decode(new, skip_special_tokens=False)
+        prompt = ids_by_hand(tokenizer, [{"role": "user", "content": asked}], asks=True)
+        ids = torch.tensor([prompt])
+        new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20)
+        said[asked] = tokenizer.decode(new[0, len(prompt) :], skip_special_tokens=False)
     return said
 
 
@@ -74,6 +70,9 @@ def test_the_folder_says_how_it_ends(finished: tuple[Path, Any, Any]) -> None:
     closing = tokenizer.convert_tokens_to_ids("<|end|>")
     assert config["eos_token_id"] == [closing, tokenizer.eos_token_id]
     assert config["pad_token_id"] == tokenizer.pad_token_id
+    chat = [{"role": "user", "content": "sky?"}]
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+    assert asked["input_ids"] == ids_by_hand(tokenizer, chat, asks=True)
     for name, data in artefacts(finished[0]).items():
         assert str(finished[0].parent).encode() not in data, f"{name} holds a path"
 

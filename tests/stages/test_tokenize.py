@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from llmkit.data import bpe
+from llmkit.data import bpe, encoding
 from llmkit.data.documents import Document, write_documents
+from llmkit.data.encoding import batches
+from llmkit.data.encoding_backend import Choice
 from llmkit.data.shard_files import ShardWriter, verify
 from llmkit.data.shards import TokenStream, TokenWindows
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context, Facts
-from llmkit.stages import tokenize
-from llmkit.stages.tokenize import Tokenize, batches
+from llmkit.stages.tokenize import Tokenize
 
 TEXTS = [
     f"Text {i}: the {'long ' * (i % 17)}road to Åse <|endoftext|> <|end|>\r\n" for i in range(400)
@@ -101,6 +102,7 @@ def test_the_index_counts_what_lies_there(made):
 def test_gates_are_recorded(made):
     context, _ = made
     assert [(result["gate"], result["passed"]) for result in context.gate_results] == [
+        ("encoder_identity", True),
         ("ids_below_vocabulary", True),
         ("document_boundaries", True),
         ("shard_digests", True),
@@ -114,22 +116,24 @@ def test_stopped_and_run_again_gives_the_same_bytes(
     made, inputs, tmp_path, monkeypatch, stop_after
 ):
     context, _ = made
-    monkeypatch.setattr(tokenize, "BATCH_BYTES", 3000)
-    add, calls = ShardWriter.add, []
+    monkeypatch.setattr(encoding, "BATCH_BYTES", 3000)
+    add, calls = ShardWriter.add_flat, []
 
-    def add_or_stop(self, documents, sizes):
+    def add_or_stop(self, ids, lengths, sizes):
         if len(calls) == stop_after:
             raise KeyboardInterrupt
-        calls.append(len(documents))
-        add(self, documents, sizes)
+        calls.append(len(lengths))
+        add(self, ids, lengths, sizes)
 
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr(ShardWriter, "add", add_or_stop)
+        stopping.setattr(ShardWriter, "add_flat", add_or_stop)
         run(tmp_path / "out", inputs)
     encoded = []
     with monkeypatch.context() as counting:
         counting.setattr(
-            ShardWriter, "add", lambda self, d, s: (encoded.extend(d), add(self, d, s))
+            ShardWriter,
+            "add_flat",
+            lambda self, i, n, s: (encoded.extend(n), add(self, i, n, s)),
         )
         run(tmp_path / "out", inputs)
     assert files(tmp_path / "out") == files(context.out)
@@ -143,17 +147,18 @@ def test_killed_and_run_again_gives_the_same_bytes(made, inputs, tmp_path):
     program = f"""
 import os, signal
 from pathlib import Path
+from llmkit.data import encoding
 from llmkit.data.shard_files import ShardWriter
 from llmkit.stage import Context
 from llmkit.stages import tokenize
-tokenize.BATCH_BYTES = 3000
-add, calls = ShardWriter.add, []
-def add_or_die(self, documents, sizes):
-    add(self, documents, sizes)
+encoding.BATCH_BYTES = 3000
+add, calls = ShardWriter.add_flat, []
+def add_or_die(self, ids, lengths, sizes):
+    add(self, ids, lengths, sizes)
     calls.append(1)
     if len(calls) == 7:
         os.kill(os.getpid(), signal.SIGKILL)
-ShardWriter.add = add_or_die
+ShardWriter.add_flat = add_or_die
 out = Path({str(tmp_path)!r})
 inputs = {{"curate": Path({str(inputs["curate"])!r}), "tokenizer": {str(inputs["tokenizer"])!r}}}
 stage = tokenize.Tokenize(documents="curate", tokenizer="tokenizer", context_length=16,
@@ -209,11 +214,60 @@ def test_no_validation_where_none_is_asked(inputs, tmp_path):
 
 
 def test_batches_are_closed_by_the_text_that_fills_them():
-    assert list(batches(["ab", "é", "c", "dddd", "e"], 3)) == [
-        (["ab", "é"], [2, 2]),
-        (["c", "dddd"], [1, 4]),
-        (["e"], [1]),
+    texts = [("ab", 2, "train"), ("é", 2, "validation"), ("c", 1, "train"), ("dd", 2, "train")]
+    assert list(batches([*texts, ("e", 1, "train")], 3)) == [
+        (["ab", "é"], [2, 2], ["train", "validation"]),
+        (["c", "dd"], [1, 2], ["train", "train"]),
+        (["e"], [1], ["train"]),
     ]
+
+
+def test_every_backend_writes_the_same_bytes(made, inputs, tmp_path):
+    context, figures = made
+    again, told = run(tmp_path, inputs, backend="tokenizers")
+    assert files(tmp_path) == files(context.out) and told["backend"] == "tokenizers"
+    assert figures["backend"] in ("gigatoken", "tokenizers")
+    assert again.gate_results[0]["measured"] == "tokenizers itself"
+
+
+def test_a_wrong_id_on_the_way_stops(inputs, tmp_path, monkeypatch):
+    def wrong(self, texts):
+        self.differing.append(texts[0])
+        return real(self, texts)
+
+    real = Choice.encode
+    monkeypatch.setattr(Choice, "encode", wrong)
+    with pytest.raises(GateError, match="encoder_identity.*set backend: tokenizers"):
+        run(tmp_path, inputs)
+
+
+def test_to_llmc_and_back_gives_the_same_shards(made, inputs, tmp_path):
+    context, figures = made
+    there, _ = run(tmp_path / "there", inputs, to_llmc=True)
+    back = Tokenize(
+        tokenizer="tokenizer",
+        context_length=16,
+        shard_tokens=2000,
+        from_llmc=str(there.out / "llmc"),
+    )
+    assert list(back.problems({})) == [] and len(list(back.files())) == 2
+    again = Context(name="tokenize", out=tmp_path / "back", inputs=inputs)
+    again.out.mkdir()
+    told = back.run(again)
+    assert files(again.out) == files(context.out)  # the counted bytes of text too
+    assert {**told, "backend": 0}.items() <= {**figures, "backend": 0, **rates(told)}.items()
+
+
+def rates(figures):
+    return {"megabytes_per_second": figures["megabytes_per_second"]}
+
+
+def test_other_files_than_llmcs_are_told_before_anything_runs(tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"no header")
+    for place, what in ((tmp_path, "fewer than a header"), (tmp_path / "y", "no llm.c file")):
+        stage = Tokenize(context_length=16, from_llmc=str(place))
+        (problem,) = stage.problems({})
+        assert problem.path == ("from_llmc",) and what in problem.what
 
 
 def test_facts_are_the_tokenizers_with_a_length():
@@ -228,4 +282,5 @@ def test_facts_are_the_tokenizers_with_a_length():
         ("context_length",),
         ("validation_fraction",),
         ("shard_tokens",),
+        ("documents",),
     ]

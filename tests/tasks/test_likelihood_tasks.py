@@ -98,7 +98,7 @@ def test_ids_that_are_not_taken_count_as_rows(tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     from llmkit.data.bpe import num_ids
-    from llmkit.stages.pretrain import from_tokenizer
+    from llmkit.trainers.starting import from_tokenizer
 
     words = models.WordLevel({"a": 0, "<e>": 9}, unk_token="a")
     sparse = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), eos_token="<e>")

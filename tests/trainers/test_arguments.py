@@ -24,6 +24,19 @@ def test_what_the_user_wrote_stands(cls: type, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("cls", [TrainingArguments, SFTConfig])
+def test_activations_are_kept_unless_asked_by_the_old_name(cls: type, tmp_path: Path) -> None:
+    """TRL's own default is to compute them again. The old name is known to all versions."""
+    assert not training_arguments(cls, {"use_cpu": True}, tmp_path, 0).gradient_checkpointing
+    given = {
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    }
+    args = training_arguments(cls, {"use_cpu": True, **given}, tmp_path, 0)
+    assert args.gradient_checkpointing
+    assert args.gradient_checkpointing_kwargs == {"use_reentrant": True}
+
+
 def test_fp16_takes_the_place_of_the_default_bf16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

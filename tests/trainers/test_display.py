@@ -17,7 +17,7 @@ def test_shows_steps_tokens_and_loss_and_keeps_the_curve(tmp_path: Path) -> None
     state = TrainerState(global_step=10, max_steps=20)
     show.on_train_begin(args, state, TrainerControl())
     assert show.progress is not None and show.progress.done == 10
-    show.started -= 10.0  # ten seconds ago
+    show.pace.started -= 10.0  # ten seconds ago
     meter.tokens, meter.loss = 5000, 2.3456
     show.on_step_end(args, state, TrainerControl())
     line = show.progress.line()

@@ -16,6 +16,7 @@ from llmkit.data.preferences import Pair
 from llmkit.errors import GateError
 from llmkit.reward_model import fresh_reward_model
 from llmkit.stage import Context
+from llmkit.trainers.arguments import checkpointing
 from llmkit.trainers.pair_trainers import PreferenceTuner, RewardTuner, answer_log_probabilities
 from llmkit.trainers.pairs import PairRows, divided_rows, tokenized, whole_rows
 
@@ -44,12 +45,11 @@ def arguments(cls: Any, out: Path, **more: Any) -> Any:
         learning_rate=1e-3,
         bf16=False,
         use_cpu=True,
-        activation_checkpointing=False,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
         max_length=None,
-        **more,
+        **checkpointing(cls, more),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_chat import TEMPLATE, tiny_tokenizer
+from tiny_chat import TEMPLATE, ids_by_hand, tiny_tokenizer
 
 from llmkit.data.preferences import Pair
 from llmkit.errors import GateError, InputError
@@ -51,17 +51,12 @@ def test_rows_are_what_the_template_renders(tokenizer: Any) -> None:
     for index, made in enumerate(PAIRS):
         for side in ("chosen", "rejected"):
             answer = {"role": "assistant", "content": getattr(made, side)}
-            expected = tokenizer.apply_chat_template(
-                [*made.prompt, answer], sanitize_control_tokens=True, return_dict=True
-            )["input_ids"]
+            expected = ids_by_hand(tokenizer, [*made.prompt, answer])
             if side == "rejected" and not made.rejected_ended:
                 assert expected.pop() == tokenizer.convert_tokens_to_ids("<|end|>")
             assert whole[index][f"{side}_ids"] == expected
             assert apart[index]["prompt_ids"] + apart[index][f"{side}_ids"] == expected
-        asked = tokenizer.apply_chat_template(
-            made.prompt, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=True
-        )["input_ids"]
-        assert apart[index]["prompt_ids"] == asked
+        assert apart[index]["prompt_ids"] == ids_by_hand(tokenizer, made.prompt, asks=True)
     assert rows.tokens == sum(len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in whole)
 
 

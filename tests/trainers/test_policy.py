@@ -83,7 +83,7 @@ def test_refused_arguments_are_arguments(kind: str) -> None:
 def test_the_arguments_that_trl_gets(tmp_path: Path) -> None:
     args = tiny_stage()._arguments(tmp_path, 7, "grpo")
     assert args.max_completion_length == Ascii.max_new_tokens and args.seed == 7
-    assert args.disable_dropout and not args.activation_checkpointing and not args.bf16
+    assert args.disable_dropout and not args.gradient_checkpointing and not args.bf16
     assert not args.use_vllm and args.logging_steps == 0.01
     longer = tiny_stage(args={"max_completion_length": 5, "logging_steps": 3})
     assert longer._arguments(tmp_path, 7, "grpo").max_completion_length == 5

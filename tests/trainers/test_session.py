@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
     Trainer,
@@ -24,9 +25,9 @@ from llmkit.model import without_bars
 from llmkit.stage import Context
 from llmkit.trainers.arguments import training_arguments
 from llmkit.trainers.checkpoints import fault, newest_whole_checkpoint
-from llmkit.trainers.display import TOKENS
 from llmkit.trainers.guard import Guarded
-from llmkit.trainers.session import settle_ratios, train
+from llmkit.trainers.pace import SPENT
+from llmkit.trainers.session import name_one_stop, settle_ratios, train
 
 
 def test_ratios_become_the_steps_of_the_checkpoint(tmp_path: Path) -> None:
@@ -44,6 +45,13 @@ def test_bars_come_back() -> None:
     with without_bars():
         assert not logging_of_transformers.is_progress_bar_enabled()
     assert logging_of_transformers.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize("stops, written", [([15], 15), ([15, 2], [15, 2]), (15, 15), (None, None)])
+def test_one_stop_token_is_a_number(stops: Any, written: Any) -> None:
+    config = GenerationConfig(eos_token_id=stops)
+    name_one_stop(config)
+    assert config.eos_token_id == written
 
 
 class GuardedTrainer(Guarded, Trainer):
@@ -103,5 +111,5 @@ def test_tokens_are_those_of_the_whole_training_across_resumes(tmp_path: Path) -
     assert newest == checkpoints / "checkpoint-10"
     again = train(tiny_trainer(tmp_path))
     assert again == {"steps": 10, "tokens": 75}, "nothing left to train, the count is kept"
-    (newest / TOKENS).write_text("1")
-    assert fault(newest) == f"{TOKENS} has changed since it was written"
+    (newest / SPENT).write_text("1")
+    assert fault(newest) == f"{SPENT} has changed since it was written"

@@ -14,6 +14,7 @@ from llmkit.errors import GateError, InputError
 from llmkit.model import conversation_ids
 from llmkit.stage import Context
 from llmkit.trainers import tuning
+from llmkit.trainers.arguments import checkpointing
 from llmkit.trainers.tuning import (
     Rows,
     Tuner,
@@ -149,13 +150,13 @@ def test_the_loss_is_the_mean_over_the_assistants_tokens(tokenizer: Any, tmp_pat
             if labels[t] != -100:
                 total, count = total - float(log_p[t - 1, ids[t]]), count + 1
     args = SFTConfig(
+        **checkpointing(SFTConfig, {}),
         output_dir=str(tmp_path),
         max_steps=1,
         per_device_train_batch_size=3,
         learning_rate=1e-3,
         bf16=False,
         use_cpu=True,
-        activation_checkpointing=False,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,

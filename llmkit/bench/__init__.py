@@ -1,0 +1,1 @@
+"""Measurements that a user runs: `llmkit bench WHAT`, a file each."""

@@ -1,0 +1,128 @@
+"""`llmkit plan`: what a recipe will take on named hardware, before anything runs.
+
+Reads configurations and arguments alone, and imports none of torch, transformers and datasets. The
+formulas stand in `llmkit/cost/`; docs/plan.md says how far they can be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmkit.cost.hardware import Hardware, hardware_of
+from llmkit.errors import UserError
+from llmkit.planning.models import facts_of, models_of, upstream_of
+from llmkit.planning.stages import StagePlan, Wanted, plan_stage
+from llmkit.planning.table import table
+from llmkit.recipe import Recipe
+from llmkit.stage import Facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plans of a recipe's stages, in their order.
+
+    `hours` and `dollars` add up what is known of them.
+    """
+
+    recipe: str
+    hardware: Hardware
+    price: float | None
+    stages: tuple[StagePlan, ...]
+
+    def __getitem__(self, name: str) -> StagePlan:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def hours(self) -> float:
+        return sum(stage.hours or 0.0 for stage in self.stages)
+
+    @property
+    def dollars(self) -> float | None:
+        """None without a price."""
+        if self.price is None:
+            return None
+        return sum(stage.dollars or 0.0 for stage in self.stages)
+
+    def table(self) -> str:
+        """For a terminal of 110 columns."""
+        device = self.hardware.accelerator
+        price = "" if self.price is None else f" at ${self.price:g} an hour each"
+        head = f"{self.recipe} on {self.hardware}{price} ({device.flops / 1e12:g} TFLOP/s each)"
+        return f"{head}\n\n{table(self.stages, self.hours, self.dollars)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `llmkit plan --json` prints them."""
+        return {
+            "recipe": self.recipe,
+            "hardware": str(self.hardware),
+            "price": self.price,
+            "hours": self.hours,
+            "dollars": self.dollars,
+            "stages": [asdict(stage) for stage in self.stages],
+        }
+
+
+def plan(
+    recipe: str | Path | Recipe,
+    hardware: str,
+    price: float | None = None,
+    mfu: float | None = None,
+    tokens_per_second: float | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    profile: str | None = None,
+) -> Plan:
+    """Plan every stage of a recipe.
+
+    Args:
+        hardware: `8xH100`, of the table in `llmkit.cost.hardware`.
+        price: dollars for an hour of one accelerator.
+        mfu: share of the peak that training reaches, of 1; predicted where it is not given.
+        tokens_per_second: of all accelerators together, where it was measured.
+
+    Raises:
+        UserError: the hardware is unknown, or a figure is out of range.
+        RecipeError: the recipe has problems.
+    """
+    _check(price, mfu, tokens_per_second)
+    wanted = Wanted(
+        hardware=hardware_of(hardware), price=price, mfu=mfu, tokens_per_second=tokens_per_second
+    )
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.load(recipe, overrides, profile)
+    return Plan(
+        recipe=recipe.run_name,
+        hardware=wanted.hardware,
+        price=price,
+        stages=tuple(_planned(recipe, wanted)),
+    )
+
+
+def _check(price: float | None, mfu: float | None, tokens_per_second: float | None) -> None:
+    if price is not None and price < 0:
+        raise UserError("--price", f"{price:g} is negative", "it is dollars for a GPU's hour")
+    if mfu is not None and not 0 < mfu <= 1:
+        remedy = "it is a share of the peak: 0.4, say"
+        raise UserError("--mfu", f"{mfu:g} is not above 0 and at most 1", remedy)
+    if tokens_per_second is not None and not tokens_per_second > 0:
+        raise UserError("--tokens-per-second", f"{tokens_per_second:g} is not positive")
+    if mfu is not None and tokens_per_second is not None:
+        raise UserError("--mfu", "stands beside --tokens-per-second", "keep one of the two")
+
+
+def _planned(recipe: Recipe, wanted: Wanted) -> list[StagePlan]:
+    shapes, facts = models_of(recipe), facts_of(recipe)
+    plans = []
+    for name, stage in recipe.stages.items():
+        upstream = upstream_of(recipe, name, facts)
+        context = _context(stage, upstream) or facts[name].context_length
+        plans.append(plan_stage(name, recipe.kinds[name], stage, shapes[name], context, wanted))
+    return plans
+
+
+def _context(stage: Any, upstream: Mapping[str, Facts]) -> int | None:
+    """Tokens in a row of the shards that the stage reads, where it reads any."""
+    shards = getattr(stage, "shards", None)
+    return upstream.get(str(shards), Facts()).context_length

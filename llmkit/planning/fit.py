@@ -1,0 +1,65 @@
+"""What makes a training fit that does not: fewer rows at once, recomputation, sharding, a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmkit.cost.hardware import CPUS, GIB, TABLE, Hardware
+from llmkit.cost.memory import Load, memory_of
+from llmkit.cost.shapes import Shape
+
+Change = tuple[str, Load, Hardware]  # in words, and what it makes of the two
+RECOMPUTE = "args.activation_checkpointing: true"
+
+
+def remedies(shape: Shape, load: Load, hardware: Hardware) -> tuple[str, ...]:
+    """In words: that it does not fit, and the least change of each kind that would do."""
+    needed = memory_of(shape, load, hardware).peak
+    ways = []
+    for family in (fewer_rows, less_kept, sharded, larger):
+        found = (words for words, other, on in family(load, hardware) if fits(shape, other, on))
+        ways += [way for way in (next(found, None),) if way is not None]
+    has = f"a {hardware.accelerator.name} has {hardware.memory / GIB:.1f} GiB"
+    what = f"DOES NOT FIT: it needs {needed / GIB:.1f} GiB, and {has}"
+    if not ways:
+        return (f"{what} to give; nothing tried here makes it fit",)
+    return (f"{what} to give", *(f"would fit: {way}" for way in ways))
+
+
+def fits(shape: Shape, load: Load, hardware: Hardware) -> bool:
+    return memory_of(shape, load, hardware).peak <= hardware.memory
+
+
+def fewer_rows(load: Load, hardware: Hardware) -> Iterator[Change]:
+    """The same step in more passes of fewer rows."""
+    rows, passes = load.rows, load.passes
+    while rows > 1:
+        rows, passes = rows // 2, passes * 2
+        less = load.with_(rows=rows, passes=passes)
+        yield f"args.per_device_train_batch_size: {rows}", less, hardware
+
+
+def less_kept(load: Load, hardware: Hardware) -> Iterator[Change]:
+    if not load.recompute:
+        again = load.with_(recompute=True)
+        yield RECOMPUTE, again, hardware
+        for words, less, on in fewer_rows(again, hardware):
+            yield f"{words} and {RECOMPUTE}", less, on
+
+
+def sharded(load: Load, hardware: Hardware) -> Iterator[Change]:
+    """Over the ranks that there are."""
+    if hardware.ranks == 1:
+        return
+    for sharding in ("zero2", "fsdp2"):
+        file = f"accelerate_configs/{sharding}.yaml"
+        yield file, load.with_(sharding=sharding), hardware
+    for words, less, on in less_kept(load.with_(sharding="fsdp2"), hardware):
+        yield f"accelerate_configs/fsdp2.yaml, {words}", less, on
+
+
+def larger(load: Load, hardware: Hardware) -> Iterator[Change]:
+    """The smallest of the table that holds it."""
+    for device in sorted(TABLE, key=lambda item: item.memory):
+        if device.name not in CPUS and device.memory > hardware.accelerator.memory:
+            yield f"{hardware.count}x{device.name}", load, Hardware(device, hardware.count)

@@ -1,0 +1,155 @@
+"""A stage's plan: its work on the hardware asked for, in steps, bytes, hours and dollars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.cost.flops import FORWARD, flops_per_token
+from llmkit.cost.hardware import CPUS, Hardware
+from llmkit.cost.memory import Memory, memory_of
+from llmkit.cost.shapes import Shape
+from llmkit.cost.speed import Speed, speed_of
+from llmkit.planning.fit import remedies
+from llmkit.planning.work import KINDS, NO_STEPS, Settings, Work
+
+FITTED_FROM = 100_000_000  # parameters: GPUs wait for the launches of a smaller model
+UNKNOWN_MODEL = "its model's sizes are not known before it runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a plan is asked for: hardware, $ an accelerator's hour, and what is known of speed."""
+
+    hardware: Hardware
+    price: float | None = None
+    mfu: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """What a stage will take; None where nobody can tell, and `notes` say why.
+
+    Attributes:
+        parameters: of the model that is trained.
+        tokens: read in training, by all ranks, in all steps.
+        flops_per_token: forward and backward pass, by llm.c's formula.
+        memory: of each rank, at its worst.
+        fits: whether that is within what the accelerator has.
+        hours: of all its steps, generation included.
+    """
+
+    name: str
+    kind: str
+    parameters: int | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    flops_per_token: int | None = None
+    memory: Memory | None = None
+    fits: bool | None = None
+    speed: Speed | None = None
+    hours: float | None = None
+    dollars: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def plan_stage(
+    name: str, kind: str, stage: Any, shape: Shape | None, context: int | None, wanted: Wanted
+) -> StagePlan:
+    """The plan of a stage whose model is `shape` and whose rows have `context` tokens at most."""
+    if kind not in KINDS:
+        return StagePlan(name=name, kind=kind, notes=("time: not estimated",))
+    if shape is None:
+        return StagePlan(name=name, kind=kind, notes=(UNKNOWN_MODEL,))
+    hardware = wanted.hardware
+    config, work_of = KINDS[kind]
+    half = computes_in_half(stage.args, hardware)
+    device = "cpu" if hardware.accelerator.name in CPUS else "cuda"
+    settings = Settings(stage, stage.args, config, hardware.ranks, half, device)
+    work = work_of(settings, shape, context or shape.context)
+    memory = memory_of(shape, work.load, hardware)
+    speed, hours = time_of(shape, work, wanted)
+    dollars = None
+    if hours is not None and wanted.price is not None:
+        dollars = hours * hardware.count * wanted.price
+    fits = memory.peak <= hardware.memory
+    return StagePlan(
+        name=name,
+        kind=kind,
+        parameters=shape.parameters,
+        steps=work.steps,
+        tokens=None if work.steps is None else work.steps * work.tokens_per_step,
+        flops_per_token=flops_per_token(shape, work.context),
+        memory=memory,
+        fits=fits,
+        speed=speed,
+        hours=hours,
+        dollars=dollars,
+        notes=no_bf16(stage.args, hardware)
+        + notes_of(
+            work, speed, shape.parameters, () if fits else remedies(shape, work.load, hardware)
+        ),
+    )
+
+
+def computes_in_half(args: dict[str, Any], hardware: Hardware) -> bool:
+    """As `llmkit.device.precision_arguments` will choose there: bfloat16 where that is fast."""
+    fp16 = bool(args.get("fp16", False))
+    return fp16 or bool(args.get("bf16", hardware.accelerator.bf16))
+
+
+def no_bf16(args: dict[str, Any], hardware: Hardware) -> tuple[str, ...]:
+    device = hardware.accelerator
+    if not args.get("bf16") or device.bf16 or device.name in CPUS:
+        return ()
+    change = "set args.bf16: false and args.fp16: true"
+    return (f"a {device.name} has no bfloat16, and the stage would stop: {change}",)
+
+
+def time_of(shape: Shape, work: Work, wanted: Wanted) -> tuple[Speed | None, float | None]:
+    """The speed of training alone, and the hours of all steps with what is sampled for them."""
+    hardware = wanted.hardware
+    given = wanted.mfu is not None or wanted.tokens_per_second is not None
+    if not work.load.half and not given and hardware.accelerator.name not in CPUS:
+        return None, None
+    speed = speed_of(shape, work.context, hardware, wanted.mfu, wanted.tokens_per_second)
+    if work.steps is None:
+        return speed, None
+    passes = work.trainings + FORWARD * work.forwards
+    if work.load.recompute:
+        passes += FORWARD * work.trainings
+    seconds = work.tokens_per_step * passes / speed.tokens_per_second
+    seconds += sampling_seconds(shape, work, hardware)
+    return speed, work.steps * seconds / 3600
+
+
+def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
+    """Of a step's completions: for every new token of a batch all weights are read once, and the
+    keys and values of each row. No loop is faster than that; a small model's is slower."""
+    if not work.generated:
+        return 0.0
+    size = 2 if work.load.half else 4
+    cache = 2 * shape.layers * shape.key_width * size * work.context / 2
+    a_token = size * shape.parameters / work.at_once + cache
+    cores = hardware.count if hardware.ranks == 1 else 1
+    return work.generated * a_token / (hardware.accelerator.bandwidth * cores)
+
+
+def notes_of(
+    work: Work, speed: Speed | None, parameters: int, remedies: tuple[str, ...]
+) -> tuple[str, ...]:
+    notes = [*work.notes]
+    if work.steps is None:
+        notes.append(NO_STEPS)
+    if speed is None:
+        notes.append("time: float32 on this GPU is not estimated; set args.bf16 or args.fp16")
+    elif speed.why.startswith("published"):
+        notes.append(f"speed {speed.why}")
+    elif speed.why == "predicted" and parameters < FITTED_FROM:
+        notes.append("a model far smaller than those the speed is fitted to: it will be slower")
+    if work.at_most:
+        notes.append("at most: rows are counted as long as they may be")
+    if work.generated:
+        notes.append("sampling is counted at the speed of the memory, which small models miss")
+    return (*notes, *remedies)

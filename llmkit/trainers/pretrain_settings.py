@@ -1,0 +1,166 @@
+"""The recipe keys that pretraining alone has, and what is wrong with them before anything runs.
+
+Imports nothing heavy: a recipe check reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from llmkit.errors import Problem
+from llmkit.generation import generation_problems
+from llmkit.schema import Passes
+from llmkit.stage import Facts
+from llmkit.tasks.task import ChoiceTask, Measured, name_of
+
+POSITIONS = ("n_positions", "max_position_embeddings")  # GPT-2's name and everybody else's
+WIDTHS = (("n_embd", 768, "n_head", 12), ("hidden_size", None, "num_attention_heads", None))
+# What the weights of a model have settled.
+SETTLED = (
+    "model_type",
+    "vocab_size",
+    *POSITIONS,
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "n_inner",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "tie_word_embeddings",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipSpikes:
+    """`skip_spikes: {sigma: 6, window: 128}`.
+
+    Attributes:
+        sigma: standard deviations above the mean from which a step's update is left out.
+        window: steps that mean and deviation are taken over.
+    """
+
+    sigma: float = 6.0
+    window: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma: {self.sigma} is not positive")
+        if self.window < 4:
+            raise ValueError(f"window: {self.window} is too short for a deviation; take 4 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """`samples: {prompts: ["Once upon a time"], every: 500}`.
+
+    Attributes:
+        prompts: beginnings of documents, continued while the model is trained.
+        every: steps between two looks; the last step is one more.
+        generation: GenerationConfig. Greedy, and 64 new tokens, where it does not say otherwise.
+    """
+
+    prompts: list[str]
+    every: int
+    generation: Annotated[dict[str, Any], Passes("transformers.GenerationConfig")] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise ValueError("prompts: there is none; give at least one beginning of a document")
+        if self.every < 1:
+            raise ValueError(f"every: {self.every} is not positive")
+
+
+def vocabulary_problems(
+    config: Mapping[str, Any], tokenizer: Facts, shards: Facts, names: tuple[str | None, str | None]
+) -> Iterator[Problem]:
+    """Where model, tokenizer and shards do not speak of the same tokens; `names` are the stages."""
+    wanted, known = config.get("vocab_size"), tokenizer.vocab_size
+    if wanted is not None and known is not None and wanted < known:
+        yield Problem(
+            ("config", "vocab_size"),
+            f"{wanted:,} is below the tokenizer's {known:,}",
+            "leave it out: the tokenizer says it",
+        )
+    if known is not None and shards.vocab_size is not None and shards.vocab_size != known:
+        yield Problem(
+            ("shards",),
+            f"{names[1]} was made with {shards.vocab_size:,} tokens, and the tokenizer "
+            f"{names[0]} has {known:,}",
+            "name the tokenizer that the shards were made with",
+        )
+
+
+def step_problems(
+    tokens_per_step: int | None, args: Mapping[str, Any], shards: Facts
+) -> Iterator[Problem]:
+    batch = args.get("per_device_train_batch_size", 8)
+    if tokens_per_step is None or batch < 1 or not shards.context_length:
+        return
+    if tokens_per_step % (batch * shards.context_length):
+        yield Problem(
+            ("tokens_per_step",),
+            f"{tokens_per_step:,} is no multiple of {batch} rows x {shards.context_length} tokens",
+            "change it or args.per_device_train_batch_size",
+        )
+
+
+def shape_problems(config: Mapping[str, Any], shards: Facts) -> Iterator[Problem]:
+    """Positions that the shards' rows do not fit in, and a width that its heads do not divide."""
+    key = next((key for key in POSITIONS if key in config), None)
+    if key is not None and config[key] < (shards.context_length or 0):
+        yield Problem(
+            ("config", key),
+            f"{config[key]} is below the shards' context_length {shards.context_length}",
+            "leave it out, or lower context_length of the tokenize stage",
+        )
+    for width_key, width_default, heads_key, heads_default in WIDTHS:
+        gpt2 = config.get("model_type", "gpt2") == "gpt2"
+        width = config.get(width_key, width_default if gpt2 else None)
+        heads = config.get(heads_key, heads_default if gpt2 else None)
+        if width and heads and "head_dim" not in config and width % heads:
+            yield Problem(
+                ("config", width_key),
+                f"{width} is no multiple of {heads_key} {heads}",
+                f"try {math.ceil(width / heads) * heads}",
+            )
+
+
+def model_problems(
+    model: str, config: Mapping[str, Any], base: Facts, shards: Facts
+) -> Iterator[Problem]:
+    """What a model that training begins with makes impossible."""
+    for key in (key for key in SETTLED if key in config):
+        yield Problem(("config", key), f"is what {model} is already", "leave it out")
+    room, asked = base.context_length, shards.context_length
+    if room is not None and asked is not None and asked > room:
+        remedy = f"lower context_length of the tokenize stage to {room} or below"
+        yield Problem(("model",), f"{model} holds {room} tokens, and a row has {asked}", remedy)
+
+
+def extra_problems(
+    samples: Samples | None, tasks: Sequence[Measured], context: int | None
+) -> Iterator[Problem]:
+    """Of what is looked at while the model is trained."""
+    if samples is not None:
+        for problem in generation_problems(samples.generation):
+            yield Problem(("samples", *problem.path), problem.what, problem.remedy)
+        new = samples.generation.get("max_new_tokens") or 0
+        if context is not None and new >= context:
+            path = ("samples", "generation", "max_new_tokens")
+            yield Problem(path, f"{new} leaves no room in a context of {context}", "lower it")
+    for index, task in enumerate(tasks):
+        if not isinstance(task, ChoiceTask):
+            what = f"{name_of(task)} is not measured while a model is trained"
+            yield Problem(("tasks", index), what, "take hellaswag, or add an `evaluate` stage")
+        elif task.models is not None:
+            what = "`models` has no place here: the stage trains one"
+            yield Problem(("tasks", index), what, "leave it out")

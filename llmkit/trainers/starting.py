@@ -1,0 +1,107 @@
+"""The model that a pretraining begins with: a fresh one, or one that is trained already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from llmkit.data.bpe import num_ids
+from llmkit.errors import InputError, UserError
+from llmkit.model import context_length, load_model
+
+REMEDY = "encode the documents with the model's own tokenizer: name its folder in `tokenizer:`"
+
+
+def model_to_go_on_with(
+    source: Path | str,
+    revision: str | None,
+    config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerFast,
+    length: int,
+    name: str,
+) -> PreTrainedModel:
+    """A trained model, its vocabulary grown to the tokenizer's where that has ids of its own more.
+
+    Args:
+        source: a folder or a Hub id.
+        config: keys that change how it is trained, such as dropout.
+        tokenizer: that the shards were made with.
+        length: of the shards' rows.
+        name: of the stage, for the errors.
+
+    Raises:
+        InputError: there is no such model, its context is shorter than a row, or its tokens are not
+            the tokenizer's.
+        UserError: transformers refuses `config`.
+    """
+    check_tokens(source, revision, tokenizer, f"{name}.model")
+    init = {"config": changed(source, revision, config, name)} if config else {}
+    model = load_model(source, revision, **init)
+    if length > context_length(model):
+        what = f"holds {context_length(model)} tokens, and a row of the shards has {length}"
+        remedy = "lower context_length of the tokenize stage"
+        raise InputError(f"{name}.model: {source}", what, remedy)
+    grow(model, num_ids(tokenizer))
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(model.config, key, getattr(tokenizer, key))
+        setattr(model.generation_config, key, getattr(tokenizer, key))
+    return model
+
+
+def grow(model: PreTrainedModel, wanted: int) -> None:
+    """Rows for ids that the model has none for, each the mean of its rows: the likeliest guess."""
+    known = model.config.vocab_size
+    if wanted <= known:
+        return
+    model.resize_token_embeddings(wanted, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[known:] = layer.weight[:known].mean(0)  # a tied one twice, to no harm
+
+
+def changed(source: Path | str, revision: str | None, config: Mapping[str, Any], name: str) -> Any:
+    """The model's own configuration with the recipe's keys over it."""
+    try:
+        return AutoConfig.from_pretrained(source, revision=revision or "main", **config)
+    except (OSError, ValueError, TypeError) as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"{name}.config", what, "change these keys") from error
+
+
+def check_tokens(
+    source: Path | str, revision: str | None, tokenizer: PreTrainedTokenizerFast, where: str
+) -> None:
+    """The tokens that the model knows mean the same ids in `tokenizer`.
+
+    A model without a tokenizer (OpenAI's weights alone) is believed; its first loss tells.
+
+    Raises:
+        InputError: an id is another token, or none.
+    """
+    try:
+        own = AutoTokenizer.from_pretrained(source, revision=revision or "main")
+    except (OSError, ValueError):
+        return
+    theirs = tokenizer.get_vocab()
+    for token, number in own.get_vocab().items():
+        if theirs.get(token, number) != number or token not in theirs and number < len(theirs):
+            other = tokenizer.convert_ids_to_tokens(number)
+            what = f"its token {number} is {token!r}, and the shards' tokenizer says {other!r}"
+            raise InputError(f"{where}: {source}", what, REMEDY)
+
+
+def from_tokenizer(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The configuration keys that a tokenizer decides; tokens that it lacks are None.
+
+    GPT-2's own defaults (50,256) would lie outside a small vocabulary.
+    """
+    return {
+        "vocab_size": num_ids(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }

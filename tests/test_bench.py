@@ -1,0 +1,75 @@
+"""`llmkit bench patches`: every variant agrees and is timed; one that disagrees is not."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from llmkit.bench import patches as bench
+from llmkit.bench.training_step import Workload, measure
+from llmkit.errors import UserError
+
+TINY = Workload(size="tiny", batch=2, context=16, steps=1, dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize("name", bench.PATCH_SETS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_patch_set_agrees_and_is_timed(name: str, dtype: str) -> None:
+    workload = Workload(**vars(TINY) | {"dtype": dtype})
+    row = measure(workload, bench.PATCH_SETS[name], compiled=False)
+    assert "error" not in row
+    assert row["tokens_per_second"] == pytest.approx(2 * 16 / (row["step_ms"] / 1e3))
+    assert math.isfinite(row["peak_memory_mb"])
+
+
+def test_what_disagrees_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.patches.gelu.gelu", torch.relu)
+    row = measure(TINY, ["gelu"], compiled=False)
+    assert "disagrees with stock" in row["error"] and "step_ms" not in row
+
+
+def test_the_table_and_its_json_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(workload: Workload, patches: list[str], compiled: bool) -> dict[str, Any]:
+        if patches == ["gelu"]:
+            return {"error": "disagrees with stock: 1.0e+00, bound 2.0e-05"}
+        step = 100.0 - 10 * len(patches) - 20 * compiled
+        return {
+            "step_ms": step, "tokens_per_second": 1e3 / step, "peak_memory_mb": 1.0,
+            "gradient_error": 1e-7, "stock_gradient_error": 1e-7,
+        }  # fmt: skip
+
+    monkeypatch.setattr(bench, "in_a_process", fake)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    bench.bench_patches(size="tiny", batch=1, context=8)
+    said = capsys.readouterr().out
+    assert "compiled variants left out" in said and "disagrees with stock" in said
+    record = json.loads(said.splitlines()[-1])
+    assert [row["variant"] for row in record["rows"]] == list(bench.PATCH_SETS)
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++")
+    rows = bench.bench_patches(size="tiny", batch=1, context=8)
+    assert [row["variant"] for row in rows[-2:]] == ["stock, compiled", "all patches, compiled"]
+    assert "2.50" in capsys.readouterr().out.splitlines()[-2]  # 100 ms against 40 ms
+
+
+def test_wrong_settings_are_refused() -> None:
+    for settings, message in (
+        ({"size": "125m"}, "no size '125m'"),
+        ({"dtype": "half"}, "neither float32 nor bfloat16"),
+        ({"batch": 0}, "not positive"),
+    ):
+        with pytest.raises(UserError, match=message):
+            bench.bench_patches(**settings)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_answers() -> None:
+    row = bench.in_a_process(TINY, ["fused_head_loss"], False)
+    assert row["tokens_per_second"] > 0
+    far = Workload(**vars(TINY) | {"device": "meta"})
+    assert "error" in bench.in_a_process(far, [], False)

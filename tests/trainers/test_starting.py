@@ -1,0 +1,92 @@
+"""A pretraining that begins with a trained model: its tokens, its context, its vocabulary."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import CONTEXT, make_tokenizer
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from llmkit.errors import InputError, UserError
+from llmkit.trainers.starting import model_to_go_on_with
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def saved(folder: Path, tokenizer: Any = None, **changes: Any) -> Path:
+    torch.manual_seed(0)
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 16, "vocab_size": 22, "n_positions": CONTEXT}
+    GPT2LMHeadModel(GPT2Config(**(sizes | changes))).save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def begun(folder: Path, tokenizer: Any, length: int = CONTEXT, **config: Any) -> GPT2LMHeadModel:
+    return model_to_go_on_with(folder, None, config, tokenizer, length, "pretrain")
+
+
+def test_the_weights_are_those_of_the_folder(tmp_path: Path, tokenizer: Any) -> None:
+    model = begun(saved(tmp_path, tokenizer), tokenizer)
+    stored = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_weights_alone_are_enough(tmp_path: Path, tokenizer: Any) -> None:
+    """OpenAI's folder may come without its tokenizer."""
+    assert begun(saved(tmp_path), tokenizer).config.vocab_size == 22
+
+
+def test_ids_that_the_tokenizer_has_more_become_the_mean(tmp_path: Path, tokenizer: Any) -> None:
+    model = begun(saved(tmp_path, vocab_size=20), tokenizer)
+    weight = model.transformer.wte.weight
+    assert weight.shape[0] == model.config.vocab_size == 22
+    assert model.lm_head.weight is weight
+    torch.testing.assert_close(weight[20:], weight[:20].mean(0).expand(2, -1))
+    untied = tmp_path / "untied"
+    model = begun(saved(untied, vocab_size=20, tie_word_embeddings=False), tokenizer)
+    head = model.lm_head.weight
+    assert not torch.equal(head, model.transformer.wte.weight)
+    torch.testing.assert_close(head[20:], head[:20].mean(0).expand(2, -1))
+
+
+def test_a_vocabulary_padded_beyond_the_tokenizer_stays(tmp_path: Path, tokenizer: Any) -> None:
+    assert begun(saved(tmp_path, vocab_size=64), tokenizer).config.vocab_size == 64
+
+
+def test_another_tokenizers_ids_are_refused(tmp_path: Path, tokenizer: Any) -> None:
+    folder = saved(tmp_path / "model", tokenizer)
+    file = folder / "tokenizer.json"
+    data = json.loads(file.read_text())
+    words = data["model"]["vocab"]
+    words["cat"], words["dog"] = words["dog"], words["cat"]
+    file.write_text(json.dumps(data))
+    assert (
+        AutoTokenizer.from_pretrained(folder)("cat")["input_ids"] != tokenizer("cat")["input_ids"]
+    )
+    with pytest.raises(InputError, match="pretrain.model: .* its token . is 'dog', and .* 'cat'"):
+        begun(folder, tokenizer)
+    shutil.rmtree(folder)
+
+
+def test_a_row_longer_than_the_context_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    with pytest.raises(InputError, match="holds 16 tokens, and a row of the shards has 17"):
+        begun(saved(tmp_path), tokenizer, length=17)
+
+
+def test_dropout_may_be_changed_and_sizes_may_not(tmp_path: Path, tokenizer: Any) -> None:
+    model = begun(saved(tmp_path), tokenizer, resid_pdrop=0.0, attn_pdrop=0.25)
+    assert model.config.resid_pdrop == 0.0
+    assert model.transformer.h[0].attn.attn_dropout.p == 0.25
+    with pytest.raises(UserError, match="pretrain.config"):
+        begun(tmp_path, tokenizer, attn_pdrop="much")
