@@ -76,8 +76,10 @@ class Curate(Stage):
             yield Problem(("sources",), "some have a weight and some have none", remedy)
 
     def files(self) -> Iterator[Path]:
-        for part in (*self.sources, *self.steps):
-            yield from part.files()
+        for source in self.sources:
+            yield from source.files()
+        for step in self.steps:
+            yield from step.files()
 
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
         for source in self.sources:
