@@ -242,7 +242,7 @@ def serve(task: Task, connection: Connection, others: Sequence[Connection] = ())
     """Work on jobs until there are no more, or nobody who would want the result."""
     for other in others:
         other.close()
-    told, next_word = 0, time.monotonic() + TELL_SECONDS
+    told, next_word = 0, 0.0
 
     def tell(count: int) -> None:
         nonlocal told, next_word
@@ -254,7 +254,10 @@ def serve(task: Task, connection: Connection, others: Sequence[Connection] = ())
 
     try:
         while True:
-            result = outcome(task, connection.recv(), tell)
+            job = connection.recv()
+            next_word = time.monotonic() + TELL_SECONDS
+            result = outcome(task, job, tell)
+            del job
             connection.send(("told", told))
             told = 0
             connection.send(result)

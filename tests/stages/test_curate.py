@@ -197,7 +197,7 @@ def kill_at_each(states, path, out, num_proc):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("num_proc", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_kill_dash_nine_and_again_gives_the_same_bytes(tmp_path, num_proc):
-    rows = [{"text": prose(i % 190, 500), "id": f"d{i}"} for i in range(200)]
+    rows = [{"text": prose(i % 190, 200), "id": f"d{i}"} for i in range(200)]
     rows[120]["text"] = rows[7]["text"] + " And a sentence more."
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     assert started(path, tmp_path / "whole", 1).wait() == 0
