@@ -133,7 +133,8 @@ def test_the_number_of_processes_is_not_in_the_key() -> None:
     from llmkit.stages.curate import Curate
 
     one, two = (stage_key.plain(Curate(sources=(), num_proc=number)) for number in (1, 2))
-    assert stage_key.decisive(one) == stage_key.decisive(two)
+    unkeyed = Curate.unkeyed
+    assert stage_key.decisive(one, unkeyed) == stage_key.decisive(two, unkeyed)
 
 
 def test_unknown_hub_model_is_one_clear_error() -> None:

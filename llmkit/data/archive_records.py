@@ -11,6 +11,7 @@ which may lie inside the block that was too long.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +20,11 @@ from typing import BinaryIO
 from llmkit.data.guarded import Damaged
 
 MAX_BLOCK = 32 << 20  # bytes; Common Crawl cuts its pages at 1 and since 2025 at 5 MiB
+MAX_REWOUND = 16 * MAX_BLOCK
 MAX_LINE = 64 << 10
 MAX_HEADER_LINES = 200
 WARC_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n?$")
 ARC_LINE = re.compile(rb"(\S.*?) (\S+) (\d{14}) (\S+)(?: .*)? (\d+)[ \t]*\r?\n?$")
-INNER = re.compile(rb"\n(WARC/\d+\.\d+[ \t]*\r?\n)")
-INNER_ARC = re.compile(rb"\n([a-z][a-z0-9+.-]*:\S*.*? \S+ \d{14} \S+(?: .*)? \d+[ \t]*\r?\n)")
 
 
 @dataclass(slots=True)
@@ -52,21 +52,23 @@ class Rewindable:
     """A stream that takes bytes back."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.front = stream, b""
+        self.stream, self.front = stream, io.BytesIO()
+        self.rewound = 0
 
     def push(self, content: bytes) -> None:
-        self.front = content + self.front
+        """Raises `Damaged` when so much was taken back that the file wants to keep us busy."""
+        self.rewound += len(content)
+        if self.rewound > MAX_REWOUND:
+            raise Damaged("archive", "given_up", "its records' lengths are wrong again and again")
+        self.front = io.BytesIO(content + self.front.read())
 
     def read(self, size: int) -> bytes:
-        content, self.front = self.front[:size], self.front[size:]
+        content = self.front.read(size)
         return content + self.stream.read(size - len(content)) if len(content) < size else content
 
     def readline(self) -> bytes:
         """Up to a line end or `MAX_LINE` bytes."""
-        if not self.front:
-            return self.stream.readline(MAX_LINE)
-        end = self.front.find(b"\n", 0, MAX_LINE) + 1 or min(len(self.front), MAX_LINE)
-        line, self.front = self.front[:end], self.front[end:]
+        line = self.front.readline(MAX_LINE)
         if line.endswith(b"\n") or len(line) == MAX_LINE:
             return line
         return line + self.stream.readline(MAX_LINE - len(line))
@@ -83,7 +85,7 @@ def records(stream: BinaryIO) -> Iterator[Record]:
     lines = Rewindable(stream)
     line = _next_line(lines)
     is_arc = line.startswith(b"filedesc:") or ARC_LINE.match(line) is not None
-    begins, inner = (ARC_LINE, INNER_ARC) if is_arc else (WARC_LINE, INNER)
+    begins = ARC_LINE if is_arc else WARC_LINE
     while line:
         if not begins.match(line):
             yield Record("unknown", fault="bad_header")
@@ -103,8 +105,10 @@ def records(stream: BinaryIO) -> Iterator[Record]:
             yield record
             raise
         if short or (line and not begins.match(line)):
-            lines.push(line)
-            line = _recover(lines, record, begins, inner, short)
+            lines.push(record.block + line)
+            line = _seek(lines, begins)
+            record.fault = "wrong_length" if line or not short else "truncated"
+            record.block = b""
         yield record
 
 
@@ -120,22 +124,6 @@ def _seek(lines: Rewindable, begins: re.Pattern[bytes]) -> bytes:
     while (line := lines.readline()) and not begins.match(line):
         pass
     return line
-
-
-def _recover(
-    lines: Rewindable,
-    record: Record,
-    begins: re.Pattern[bytes],
-    inner: re.Pattern[bytes],
-    short: bool,
-) -> bytes:
-    """Mark the record, and find the line that begins the next one, inside its block or after."""
-    within = inner.search(record.block)
-    record.fault = "truncated" if short and not within else "wrong_length"
-    if within:
-        lines.push(record.block[within.start(1) :])
-    record.block = b""
-    return _seek(lines, begins)
 
 
 def _warc_head(lines: Rewindable) -> Record:
@@ -161,7 +149,7 @@ def _warc_head(lines: Rewindable) -> Record:
         mime=media_type(_text(fields.get(b"warc-identified-payload-type", b""))),
         content_type=media_type(_text(fields.get(b"content-type", b""))),
     )
-    if length.isdigit() and len(length) < 19:
+    if length.isdigit() and len(length) < 20:
         record.length = int(length)
     else:
         record.fault = "bad_header"
@@ -181,7 +169,7 @@ def _arc_head(line: bytes) -> Record:
         url=url,
         date=f"{day}T{time}Z",
         mime=media_type(mime),
-        length=int(length) if len(length) < 19 else MAX_BLOCK + 1,
+        length=int(length) if len(length) < 20 else MAX_BLOCK + 1,
     )
 
 

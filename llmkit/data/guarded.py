@@ -45,7 +45,9 @@ class Guard:
         self.where, self.credit = where, BURST
 
     def spend(self, taken: int, given: int) -> None:
-        self.credit = min(BURST, self.credit + RATIO * taken) - given
+        if taken:
+            self.credit = min(BURST, self.credit) + RATIO * taken
+        self.credit -= given
         if self.credit < 0:
             what = f"a decompression bomb (more than {RATIO} times the packed bytes)"
             raise Damaged(self.where, "bomb", what)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from llmkit.data.documents import Document
@@ -75,7 +76,8 @@ def _codec(label: str | None) -> str | None:
 
     if not label:
         return None
-    found = map_encoding_to_html5(label.strip(" \"'\t"), fallback_utf8=False)
+    plain = label.encode("ascii", "ignore").decode().strip(" \"'\t")
+    found = map_encoding_to_html5(plain, fallback_utf8=False)
     return WIDER.get(found, found) if found else None
 
 
@@ -104,11 +106,11 @@ def _textual(text: str) -> str | None:
 
 def require_web(what: str) -> None:
     """Raises MissingExtraError where a library of the extra `web` is missing."""
-    from importlib.util import find_spec
-
     for package in ("fastwarc", "resiliparse"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "web", what)
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "web", what) from error
 
 
 def page_documents(file: Path, name: str, quarantine: Quarantine) -> Iterator[Document]:

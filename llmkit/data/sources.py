@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.data.documents import Document
-from llmkit.data.kinds import READABLE
-from llmkit.data.readers import BadRows, document_of, encodable, read_documents
+from llmkit.data.kinds import READABLE, kind_of
+from llmkit.data.pages import require_web
+from llmkit.data.readers import WEB_FORMATS, BadRows, document_of, encodable, read_documents
 from llmkit.data.source import Part, Source
 from llmkit.errors import InputError
 
@@ -78,6 +79,10 @@ class PathSource(Source):
         return [(file, encodable(file.relative_to(top).as_posix())) for file in files]
 
     def parts(self) -> Sequence[FilePart]:
+        for file, _ in self._named_files():
+            if kind_of(file) in WEB_FORMATS:
+                require_web(f"reading {file}")
+                break
         return [
             FilePart(file=str(file), name=name, column=self.column, encoding=self.encoding)
             for file, name in self._named_files()

@@ -100,6 +100,14 @@ def test_no_more_is_held_than_a_block_may_have(monkeypatch):
     assert faults(content) == [("1", "too_long"), ("2", "")]
 
 
+def test_lengths_that_are_always_wrong_do_not_keep_it_busy(monkeypatch):
+    monkeypatch.setattr(archive_records, "MAX_REWOUND", 100_000)
+    content = b"".join(warc(b"x", number=n, length=50_000) for n in range(500))
+    with pytest.raises(Damaged, match="wrong again and again") as error:
+        cut(content)
+    assert error.value.reason == "given_up"
+
+
 def test_a_whole_record_comes_through_although_the_next_one_breaks():
     class Breaking(io.RawIOBase):
         content = io.BytesIO(warc(PAGE, number=1))

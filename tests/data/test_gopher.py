@@ -183,8 +183,8 @@ def naive_reason(text: str, settings: GopherRepetition) -> str | None:
     for n in range(5, 11):
         seen, characters, i = set(), 0, 0
         while i + n <= len(words):
-            gram = tuple(words[i : i + n])
-            characters += len("".join(gram)) if gram in seen else 0
+            gram = "".join(words[i : i + n])
+            characters += len(gram) if gram in seen else 0
             i += n if gram in seen else 1
             seen.add(gram)
         if characters / len(text) > getattr(settings, f"duplicated_{n}_grams"):

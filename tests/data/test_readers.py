@@ -6,7 +6,9 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from archives import http, warc
 
+from llmkit.data import guarded, readers
 from llmkit.data.readers import BadRows, read_documents
 from llmkit.errors import InputError
 
@@ -119,28 +121,95 @@ def test_parquet_faults(tmp_path):
         read(path, column="txt")
     with pytest.raises(InputError, match=r"a\.parquet:2: 'text' holds NoneType"):
         read(path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"a\.parquet: cannot be read"):
-        read(path)
+    assert set_aside(path, path.read_bytes()[:-20]) == ([], {"corrupt": 1})
 
 
-def test_truncated_and_false_archives(tmp_path):
-    path = write(tmp_path / "a.jsonl.gz", LINES * 500)
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"a\.jsonl\.gz: cannot be read"):
-        read(path)
-    path = write(tmp_path / "a.jsonl.zst", LINES * 500)
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"a\.jsonl\.zst: cannot be read"):
-        read(path)
-    for name in ("b.jsonl.gz", "b.jsonl.zst", "b.txt.gz"):
-        (tmp_path / name).write_bytes(b"plain text, no archive")
-        with pytest.raises(InputError, match=f"{name}: cannot be read"):
-            read(tmp_path / name)
+def set_aside(path, content):
+    """The texts that a file of this content still gives, and why it was set aside."""
+    path.write_bytes(content)
+    documents, bad_rows = read(path)
+    assert bad_rows.count == 0
+    assert [entry["where"] for entry in bad_rows.quarantine.named] == [path.name]
+    return [document.text for document in documents], dict(bad_rows.quarantine.counts)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_broken_archive_gives_what_is_before_the_damage(tmp_path, suffix):
+    lines = "".join(json.dumps({"text": f"text {n * n}"}) + "\n" for n in range(40_000))
+    path = write(tmp_path / f"a.jsonl.{suffix}", lines)
+    texts, reasons = set_aside(path, path.read_bytes()[:-30])
+    assert reasons == {"truncated": 1}
+    assert texts == [f"text {n * n}" for n in range(len(texts))] and len(texts) > 1000
+
+
+def test_files_that_are_not_what_they_say_are_set_aside(tmp_path):
+    for name in ("b.jsonl.gz", "b.jsonl.zst", "b.txt.gz", "b.parquet", "b.html.gz"):
+        content = b"\x1f\x8b\x08\0 broken" if "html" in name else b"plain text, no archive"
+        assert set_aside(tmp_path / name, content)[1] in ({"corrupt": 1}, {"truncated": 1})
+        assert set_aside(tmp_path / name, b"") == ([], {"empty": 1})
+
+
+def test_a_bomb_is_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(guarded, "BURST", 1 << 20)
+    bomb = gzip.compress(LINES.encode()) + gzip.compress(b"\n" * (8 << 20))
+    assert set_aside(tmp_path / "a.jsonl.gz", bomb) == (["one", "two\r\n"], {"bomb": 1})
+
+
+def test_pages_and_archives_are_read_and_nothing_of_them_is_a_bad_row(tmp_path):
+    pytest.importorskip("fastwarc")
+    path = tmp_path / "a.warc"
+    path.write_bytes(warc(http(b"<p>page</p>")) + warc(b"cut", length=99))
+    documents, bad_rows = read(path)
+    assert [d.text for d in documents] == ["<p>page</p>"] and bad_rows.count == 0
+    assert bad_rows.quarantine.counts == {"truncated": 1}
+    (tmp_path / "a.html").write_bytes(b"<p>page</p>")
+    assert [d.metadata["media_type"] for d in read(tmp_path / "a.html")[0]] == ["text/html"]
+
+
+def test_lines_longer_than_a_row_may_be_are_one_bad_row_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MAX_ROW", 1000)
+    long = json.dumps({"text": "x" * 5000})
+    path = write(tmp_path / "a.jsonl", f'{long}\n{{"text": "good"}}\n{long}')
+    documents, bad_rows = read(path, allowed=9)
+    assert [(d.text, d.id) for d in documents] == [("good", "a.jsonl:2")]
+    assert bad_rows.named == [f"a.jsonl:{n}: a line of more than 1000 bytes" for n in (1, 3)]
+
+
+def test_deep_nesting_inside_a_row_is_a_bad_row(tmp_path):
+    deep = '{"text": ' + "[" * 10_000 + "]" * 10_000 + "}"
+    assert read(write(tmp_path / "a.jsonl", deep), allowed=1)[1].count == 1
+
+
+def test_faults_can_always_be_written(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"\\ud800": 1}\n{"text": "x", "token_count": 1e999}\n')
+    bad_rows = read(path, allowed=2)[1]
+    assert bad_rows.count == 2
+    json.dumps(bad_rows.named, ensure_ascii=False).encode()
+    long = write(tmp_path / "b.jsonl", json.dumps({"k" * 100_000: 1}))
+    assert len(read(long, allowed=1)[1].named[0]) < 400
+
+
+def test_nuls_are_characters_like_others(tmp_path):
+    assert read(write(tmp_path / "a.jsonl", '{"text": "a\\u0000b"}'))[0][0].text == "a\0b"
+
+
+def test_faults_of_parts_add_up_to_those_of_the_whole():
+    whole, added, part = BadRows(5), BadRows(5), BadRows(5)
+    for number in range(4):
+        for rows in (whole, part):
+            rows.add(f"/data/a:{number}", f"a:{number}", "bad")
+            rows.quarantine.set_aside(f"b:{number}", "bomb")
+        added.take(part.drain())
+    assert added == whole and part == BadRows(5)
+    part.add("/data/a:4", "a:4", "bad")
+    part.add("/data/a:5", "a:5", "worse")
+    with pytest.raises(InputError, match=r"/data/a:5: worse; .*max_bad_rows \(now 5\)"):
+        added.take(part)
 
 
 def test_missing_and_unknown_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "a.jsonl")
+    (tmp_path / "a.docx").write_bytes(b"words")
     with pytest.raises(InputError, match=r"a\.docx: unknown kind of file; known are .*\.parquet"):
         read(tmp_path / "a.docx")
