@@ -61,8 +61,10 @@ class Curate(Stage):
                 yield Problem((key,), f"must be at least {least}, not {value}")
 
     def files(self) -> Iterator[Path]:
-        for part in (*self.sources, *self.steps):
-            yield from part.files()
+        for source in self.sources:
+            yield from source.files()
+        for step in self.steps:
+            yield from step.files()
 
     def hub_data(self) -> Iterator[tuple[str, str | None]]:
         for source in self.sources:
