@@ -97,11 +97,10 @@ def examples_of(file: Path) -> Iterator[list[str]]:
             for number, line in enumerate(stream, start=1):
                 yield _json_texts(line, f"{file}:{number}")
     elif kind[-4:] in SEPARATED:
-        with file.open(encoding="utf-8", errors="replace", newline="") as stream:
-            yield from csv.reader(stream, delimiter=SEPARATED[kind[-4:]])
+        with file.open(encoding="utf-8", errors="replace", newline="") as rows:
+            yield from csv.reader(rows, delimiter=SEPARATED[kind[-4:]])
     elif kind.endswith(".txt"):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            yield [line]
+        yield from ([line] for line in file.read_text("utf-8", "replace").splitlines())
     else:
         what = "is no file of examples"
         raise InputError(str(file), what, "give JSON Lines, .csv, .tsv or .txt")

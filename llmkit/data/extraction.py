@@ -8,13 +8,13 @@ https://doi.org/10.1007/978-3-319-76941-7_83) is several times as fast and less 
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -52,7 +52,7 @@ class Extract(Step):
     def apply(self, document: Document) -> Document | Dropped:
         if document.metadata.get("media_type") not in HTML:
             return document
-        outcome = child_of(self, os.getpid()).extract(document.text)
+        outcome = child_of(self).extract(document.text)
         if isinstance(outcome, Dropped):
             return outcome
         if not outcome.strip():
@@ -60,11 +60,25 @@ class Extract(Step):
         return Document(outcome, document.id, document.metadata | {"media_type": "text/plain"})
 
 
-@cache
-def child_of(step: Extract, process: int) -> Child:
+CHILDREN: dict[tuple[Extract, int], Child] = {}
+
+
+def child_of(step: Extract) -> Child:
     """One child for each setting and process: after a fork, a worker starts its own."""
-    step.load()
-    return Child(step)
+    key = (step, os.getpid())
+    if key not in CHILDREN:
+        step.load()
+        CHILDREN[key] = Child(step)
+    return CHILDREN[key]
+
+
+@atexit.register
+def close_children() -> None:
+    """End the children of this process; a later page starts one again."""
+    for (_, process), child in CHILDREN.items():
+        if process == os.getpid():
+            child.close()
+    CHILDREN.clear()
 
 
 class Child:
@@ -126,15 +140,19 @@ class Child:
 
     def _mourn(self) -> Dropped:
         """Bury the child, and say by which limit it died."""
-        process = self.process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        self.process = None
-        process.stdout.close()
-        status = process.wait()
+        status = self.close()
+        if status in (-signal.SIGPROF, -signal.SIGKILL):
+            return Dropped("extraction_timeout", self.step.timeout)
+        return Dropped("extraction_crash", status)
+
+    def close(self) -> int:
+        """End the child, if it is not dead already; its exit status."""
+        process, self.process = self.process, None
+        if process is None or process.stdin is None or process.stdout is None:
+            return 0
         try:
             process.stdin.close()
         except BrokenPipeError:
             pass  # what was not yet written is of no use
-        if status in (-signal.SIGPROF, -signal.SIGKILL):
-            return Dropped("extraction_timeout", self.step.timeout)
-        return Dropped("extraction_crash", status)
+        process.stdout.close()
+        return process.wait()

@@ -9,6 +9,7 @@ https://github.com/huggingface/datatrove/tree/a649de79c14a550dc90f48a15c025f2dd3
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import filterfalse
 from typing import ClassVar
@@ -58,9 +59,11 @@ class GopherQuality(Filter):
         )
 
     def _check_words(self, words: tuple[str, ...]) -> Dropped | None:
-        marked = filterfalse(str.isalnum, words)  # most words stop here, at C's speed
+        marked: Iterable[str] = filterfalse(
+            str.isalnum, words
+        )  # most words stop here, at C's speed
         if FULL_WIDTH_ONE in words:
-            marked = iter(words)
+            marked = words
         symbols = [word for word in marked if SYMBOLS.issuperset(word)]
         number = len(words) - len(symbols)
         if number < self.min_doc_words:

