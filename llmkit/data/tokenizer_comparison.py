@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 COMPRESSION = "compression.json"
-SAMPLE_BYTES = 500_000  # of documents
+SAMPLE_BYTES = 300_000  # of documents
 PROBES = Path(__file__).parent / "probes"
 OWN = "own"  # how the table calls the tokenizer that it is about
 REFERENCES = ("gpt2", "cl100k_base")
@@ -58,8 +58,8 @@ def by_domain(documents: Iterable[Document]) -> dict[str, list[str]]:
     return {domain: groups[domain] for domain in largest} | probes
 
 
-def references() -> tuple[dict[str, Tokenizer], list[str]]:
-    """The encodings to compare with, and a line on each that is not on this machine."""
+def references() -> tuple[dict[str, dict[bytes, int]], list[str]]:
+    """The ranks to compare with, by name, and a line on each that is not on this machine."""
     found, left_out = {}, []
     for name in REFERENCES:
         file = tiktoken_ranks.cached_file(name)
@@ -69,28 +69,31 @@ def references() -> tuple[dict[str, Tokenizer], list[str]]:
                 f"cache ({' or '.join(tiktoken_ranks.CACHE_VARIABLES)})"
             )
             continue
-        pattern = bpe.split_pattern(tiktoken_ranks.PUBLISHED[name].pattern)
-        found[name] = tiktoken_ranks.from_ranks(tiktoken_ranks.read_ranks(file), pattern)
+        found[name] = tiktoken_ranks.read_ranks(file)
     return found, left_out
 
 
 def compared(
-    encoder: Tokenizer, domains: Mapping[str, Sequence[str]], others: Mapping[str, Tokenizer]
+    encoder: Tokenizer,
+    domains: Mapping[str, Sequence[str]],
+    others: Mapping[str, Mapping[bytes, int]],
 ) -> list[dict[str, Any]]:
     """A row a domain: its texts' UTF-8 bytes, and for each tokenizer bytes and words per token.
 
     `{domain, bytes, words, bytes_per_token: {own: 3.9, gpt2: 4.1}, tokens_per_word: {...}}`
+
+    Args:
+        others: names of published encodings with their ranks.
     """
+    patterns = {name: bpe.split_pattern(tiktoken_ranks.PUBLISHED[name].pattern) for name in others}
     rows = []
     for domain, texts in domains.items():
         size = sum(len(text.encode()) for text in texts)
         words = sum(len(text.split()) for text in texts)
-        tokens = {
-            name: sum(
-                len(encoding.ids)
-                for encoding in each.encode_batch_fast(list(texts), add_special_tokens=False)
-            )
-            for name, each in {OWN: encoder, **others}.items()
+        encodings = encoder.encode_batch_fast(list(texts), add_special_tokens=False)
+        tokens = {OWN: sum(len(encoding.ids) for encoding in encodings)} | {
+            name: tiktoken_ranks.count_tokens(texts, ranks, patterns[name])
+            for name, ranks in others.items()
         }
         rows.append(
             {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmkit.data.holdout import Holdout
     from llmkit.data.shard_files import ShardWriter
 
-SAMPLE_BYTES = 2_000_000  # of documents, on which backends are compared
+SAMPLE_BYTES = 1_000_000  # of documents, on which backends are compared
 SPLITS = ("validation", "train")
 
 

@@ -114,7 +114,7 @@ def test_tiktoken_reads_what_is_written(trained, written):
     texts = [*HARD_STRINGS, *CORPUS, *(random_text(chance) for _ in range(300))]
     for text in texts:
         assert theirs.encode_ordinary(text) == trained.encode(text).ids
-    assert theirs.encode("the<|end|>", allowed_special="all")[-1] == 305
+    assert theirs.encode("the<|end|>", allowed_special="all")[-1] == trained.get_vocab_size() + 5
 
 
 def test_ranks_come_back_as_the_same_tokenizer(trained, written):
@@ -157,14 +157,15 @@ def test_published_encodings_are_those_of_tiktoken():
     assert tiktoken_ranks.published("nonsense") is None
 
 
+@pytest.mark.slow
 def test_letters_marks_and_numbers_are_the_same_in_both_libraries():
     """Unicode grows: a character that only one of them knew would be cut differently."""
     everything = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     single = {bytes([i]): i for i in range(256)}
     from tokenizers import Regex, pre_tokenizers
 
-    for kind in (r"\p{L}", r"\p{N}", r"\s", r"\p{M}", r"\p{Lu}", r"\p{Ll}"):
-        theirs = tiktoken.Encoding("x", pat_str=kind, mergeable_ranks=single, special_tokens={})
+    for kind in (r"\p{L}", r"\p{N}", r"\s", r"\p{M}"):
+        theirs = tiktoken.Encoding("x", pat_str=f"{kind}+", mergeable_ranks=single, special_tokens={})
         known = theirs.decode(theirs.encode_ordinary(everything))
         split = pre_tokenizers.Split(Regex(f"{kind}+"), "removed")
         rest = "".join(piece for piece, _ in split.pre_tokenize_str(everything))
