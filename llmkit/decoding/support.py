@@ -47,9 +47,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 # Attention that is the plain formula, however it is computed.
-PLAIN_ATTENTION = {"sdpa", "eager", "flash_attention_2", "flash_attention_3"}
+PLAIN_ATTENTION = {"sdpa", "eager", "flash_attention_2", "flash_attention_3", "llmkit_causal"}
 # Where a `forward` comes from that changes nothing unless labels are given.
-LOSS_ONLY = {"trl.trainer.utils", "llmkit.patches.fused_head_loss"}
+LOSS_ONLY = {"trl.trainer.utils"}
+LOAN = "llmkit.patches.loan"  # our patches compute what stock does, on whichever module
 AUTOCAST = "accelerate.utils.operations"
 
 
@@ -129,7 +130,10 @@ def _bypass_reasons(model: Any, base: Any) -> Iterator[str]:
 
 
 def _strangers(module: nn.Module, forward: Any, known: set[str]) -> Iterator[str]:
-    """The functions that are bound as `forward`, one over the other, and are none of `known`."""
+    """The functions that are bound as `forward`, one over the other, and are none of `known`.
+
+    Nor patches of ours.
+    """
     function = forward.__func__ if isinstance(forward, MethodType) else forward
     if function is type(module).forward:
         return
@@ -139,6 +143,8 @@ def _strangers(module: nn.Module, forward: Any, known: set[str]) -> Iterator[str
         if not torch.is_autocast_enabled(next(module.parameters()).device.type):
             yield "accelerate's autocast, into which the call must be put"
         before = [vars(module)["_original_forward"]]
+    elif origin == LOAN:
+        before = [vars(function)["stood_before"]]
     elif origin in known:
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
         before = [inner for inner in cells if isinstance(inner, MethodType)]

@@ -61,4 +61,5 @@ def forward_loan(module: Any, forward: Callable[[Any, Forward, dict[str, Any]], 
     def lent(self: Any, *args: Any, **kwargs: Any) -> Any:
         return forward(self, before, dict(zip(names, args, strict=False)) | kwargs)
 
+    vars(lent)["stood_before"] = bound  # for those who look for strangers underneath
     return Loan(module, "forward", MethodType(lent, module))
