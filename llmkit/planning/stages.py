@@ -70,10 +70,8 @@ def plan_stage(
     work = work_of(settings, shape, context or shape.context)
     memory = memory_of(shape, work.load, hardware)
     speed, hours = time_of(shape, work, wanted)
-    dollars = None
-    if hours is not None and wanted.price is not None:
-        dollars = hours * hardware.count * wanted.price
     fits = memory.peak <= hardware.memory
+    ways = () if fits else remedies(shape, work.load, hardware)
     return StagePlan(
         name=name,
         kind=kind,
@@ -85,12 +83,16 @@ def plan_stage(
         fits=fits,
         speed=speed,
         hours=hours,
-        dollars=dollars,
-        notes=no_bf16(stage.args, hardware)
-        + notes_of(
-            work, speed, shape.parameters, () if fits else remedies(shape, work.load, hardware)
-        ),
+        dollars=dollars_of(hours, wanted),
+        notes=no_bf16(stage.args, hardware) + notes_of(work, speed, shape.parameters, ways),
     )
+
+
+def dollars_of(hours: float | None, wanted: Wanted) -> float | None:
+    """Of all accelerators; None where hours or price are not known."""
+    if hours is None or wanted.price is None:
+        return None
+    return hours * wanted.hardware.count * wanted.price
 
 
 def computes_in_half(args: dict[str, Any], hardware: Hardware) -> bool:
