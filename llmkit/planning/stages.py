@@ -14,6 +14,7 @@ from llmkit.planning.fit import remedies
 from llmkit.planning.work import KINDS, NO_STEPS, Settings, Work
 
 FITTED_FROM = 100_000_000  # parameters: GPUs wait for the launches of a smaller model
+NOT_ESTIMATED = "time: not estimated"
 UNKNOWN_MODEL = "its model's sizes are not known before it runs"
 
 
@@ -59,7 +60,7 @@ def plan_stage(
 ) -> StagePlan:
     """The plan of a stage whose model is `shape` and whose rows have `context` tokens at most."""
     if kind not in KINDS:
-        return StagePlan(name=name, kind=kind, notes=("time: not estimated",))
+        return StagePlan(name=name, kind=kind, notes=(*documents_of(stage), NOT_ESTIMATED))
     if shape is None:
         return StagePlan(name=name, kind=kind, notes=(UNKNOWN_MODEL,))
     hardware = wanted.hardware
@@ -86,6 +87,14 @@ def plan_stage(
         dollars=dollars_of(hours, wanted),
         notes=no_bf16(stage.args, hardware) + notes_of(work, speed, shape.parameters, ways),
     )
+
+
+def documents_of(stage: Any) -> tuple[str, ...]:
+    """How many documents a stage curates, where its sources know it."""
+    sizes = [source.size for source in getattr(stage, "sources", ())]
+    if not sizes or None in sizes:
+        return ()
+    return (f"{sum(sizes):,} documents to curate at most",)
 
 
 def dollars_of(hours: float | None, wanted: Wanted) -> float | None:
