@@ -50,8 +50,7 @@ class Progress:
             parts = [f"{self.done:,}/{self.total:,} {self.unit} ({percent:.0f} %)"]
         parts.append(f"{rate:,.1f} {self.unit}/s")
         if self.total and rate > 0:
-            left = round((self.total - self.done) / rate)
-            parts.append(f"{left // 60}:{left % 60:02d} left")
+            parts.append(f"{clock(round((self.total - self.done) / rate))} left")
         if self.note:
             parts.append(self.note)
         return f"{self.label}: " + ", ".join(parts)
@@ -65,6 +64,13 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def clock(seconds: int) -> str:
+    """`0:16`, `12:05`, `3:07:30`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, within = divmod(minutes, 60)
+    return f"{hours}:{within:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def bar(label: str, total: int | None, unit: str) -> Any:

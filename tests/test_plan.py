@@ -119,6 +119,7 @@ def test_every_stage_is_planned_or_says_why_not(tmp_path: Path) -> None:
     assert found["pretrain"].hours is None
     assert any("until args.max_steps" in note for note in found["pretrain"].notes)
     assert found["evaluate"].notes == ("time: not estimated",)
+    assert found["curate"].notes == ("9 documents to curate at most", "time: not estimated")
     sft, dpo, ppo = found["sft"], found["dpo"], found["ppo"]
     assert sft.tokens == 10 * 8 * 512 and sft.parameters == 124_439_808
     assert dpo.tokens == 10 * 2 * 8 * 1024, "chosen and rejected, as long as the context at most"

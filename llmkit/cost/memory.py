@@ -25,8 +25,9 @@ from llmkit.cost.shapes import Shape
 
 Sharding = Literal["none", "zero2", "fsdp2"]
 MIB = 2**20
-# Of logits that `fused_head_loss` holds at a time, and the fewest rows of them.
-FUSED_LOGITS, FUSED_ROWS = 2**20, 128
+# Logits that `fused_head_loss` holds at a time, and the fewest rows of them
+# (llmkit/kernels/head_chunks.py).
+FUSED_LOGITS, FUSED_ROWS = {"cpu": 2**20, "gpu": 2**28}, 128
 ADAMW = 8  # bytes a parameter: two float32 moments
 # Other words of `args.optim` -> bytes a parameter.
 MOMENTS = {
@@ -110,7 +111,7 @@ def memory_of(shape: Shape, load: Load, hardware: Hardware) -> Memory:
     layer = of_a_layer(shape, load)
     kept = shape.layers * (load.tokens * shape.width * 4 if load.recompute else layer)
     activations = kept + (layer if load.recompute else 0) + of_the_ends(shape, load)
-    loss = loss_bytes(shape, load)
+    loss = loss_bytes(shape, load, hardware)
     own = runtime(hardware)
     return Memory(
         weights=weights,
@@ -161,20 +162,23 @@ def of_the_ends(shape: Shape, load: Load) -> float:
     return load.tokens * shape.width * (3 * 4 + (2 if load.half else 4))
 
 
-def loss_bytes(shape: Shape, load: Load) -> float:
+def loss_bytes(shape: Shape, load: Load, hardware: Hardware) -> float:
     """Head and cross-entropy at their worst.
 
     Without the fused head: the logits, as float32, their log-softmax and two gradients, for every
-    token. With it, as many for some rows, and the gradient of the head's weight.
+    token. With it, as many for some rows (on a GPU logits and gradient, in the precision of the
+    products), and the gradient of the head's weight.
     """
     if not load.head_loss:
         return 0.0
-    fused = "fused_head_loss" in load.patches
-    held = max(FUSED_ROWS, FUSED_LOGITS // shape.vocabulary)
-    rows = min(load.tokens, held) if fused else load.tokens
     a_logit = (2 if load.half else 0) + 4 * 4
-    weight = 4 * shape.embedding if fused else 0
-    return rows * shape.vocabulary * a_logit + weight
+    if "fused_head_loss" not in load.patches:
+        return load.tokens * shape.vocabulary * a_logit
+    cpu = hardware.accelerator.name in CPUS
+    held = max(FUSED_ROWS, FUSED_LOGITS["cpu" if cpu else "gpu"] // shape.vocabulary)
+    if not cpu:
+        a_logit = 2 * (2 if load.half else 4)
+    return min(load.tokens, held) * shape.vocabulary * a_logit + 4 * shape.embedding
 
 
 def runtime(hardware: Hardware) -> float:

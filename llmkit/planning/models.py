@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def models_of(recipe: Recipe) -> dict[str, Shape | None]:
             continue
         given = getattr(stage, "model", None)
         target = recipe.references[name].get(given) if isinstance(given, str) else None
-        shapes[name] = shape_at(target, shapes) if target is not None else None
+        shape = shape_at(target, shapes) if target is not None else None
+        more = getattr(stage, "new_layers", 0)  # of a reward model, on top
+        shapes[name] = replace(shape, layers=shape.layers + more) if shape is not None else None
     return shapes
 
 

@@ -14,6 +14,7 @@ from llmkit.planning.fit import remedies
 from llmkit.planning.work import KINDS, NO_STEPS, Settings, Work
 
 FITTED_FROM = 100_000_000  # parameters: GPUs wait for the launches of a smaller model
+NOT_ESTIMATED = "time: not estimated"
 UNKNOWN_MODEL = "its model's sizes are not known before it runs"
 
 
@@ -59,7 +60,7 @@ def plan_stage(
 ) -> StagePlan:
     """The plan of a stage whose model is `shape` and whose rows have `context` tokens at most."""
     if kind not in KINDS:
-        return StagePlan(name=name, kind=kind, notes=("time: not estimated",))
+        return StagePlan(name=name, kind=kind, notes=(*documents_of(stage), NOT_ESTIMATED))
     if shape is None:
         return StagePlan(name=name, kind=kind, notes=(UNKNOWN_MODEL,))
     hardware = wanted.hardware
@@ -70,10 +71,8 @@ def plan_stage(
     work = work_of(settings, shape, context or shape.context)
     memory = memory_of(shape, work.load, hardware)
     speed, hours = time_of(shape, work, wanted)
-    dollars = None
-    if hours is not None and wanted.price is not None:
-        dollars = hours * hardware.count * wanted.price
     fits = memory.peak <= hardware.memory
+    ways = () if fits else remedies(shape, work.load, hardware)
     return StagePlan(
         name=name,
         kind=kind,
@@ -85,12 +84,24 @@ def plan_stage(
         fits=fits,
         speed=speed,
         hours=hours,
-        dollars=dollars,
-        notes=no_bf16(stage.args, hardware)
-        + notes_of(
-            work, speed, shape.parameters, () if fits else remedies(shape, work.load, hardware)
-        ),
+        dollars=dollars_of(hours, wanted),
+        notes=no_bf16(stage.args, hardware) + notes_of(work, speed, shape.parameters, ways),
     )
+
+
+def documents_of(stage: Any) -> tuple[str, ...]:
+    """How many documents a stage curates, where its sources know it."""
+    sizes = [source.size for source in getattr(stage, "sources", ())]
+    if not sizes or None in sizes:
+        return ()
+    return (f"{sum(sizes):,} documents to curate at most",)
+
+
+def dollars_of(hours: float | None, wanted: Wanted) -> float | None:
+    """Of all accelerators; None where hours or price are not known."""
+    if hours is None or wanted.price is None:
+        return None
+    return hours * wanted.hardware.count * wanted.price
 
 
 def computes_in_half(args: dict[str, Any], hardware: Hardware) -> bool:

@@ -30,7 +30,7 @@ class StageContents:
     removed: dict[str, list[dict[str, Any]]]  # reason -> {text, figure, id, detail, kept_text}
     evaluations: dict[str, dict[str, dict[str, float]]]  # model -> task/metric -> value, low, high
     samples: list[dict[str, Any]]  # {model, task, prompt, answer, completion, scores}
-    rollouts: list[dict[str, Any]]  # {step, prompt, completion, reward}, while it was trained
+    rollouts: list[dict[str, Any]]  # {step, prompt, completion}, while it was trained; reward
     compression: dict[str, Any] = field(default_factory=dict)  # a tokenizer's logs/compression.json
 
 
@@ -74,7 +74,8 @@ def _read_stage(folder: Path, record: dict[str, Any]) -> StageContents:
         removed=removed_samples(folder / "removed_samples.jsonl"),
         evaluations=read_json(metrics, REMEDY) if metrics.is_file() else {},
         samples=read_lines(folder / "samples.jsonl") + _completions(folder, record),
-        rollouts=read_lines(folder / "logs" / "completions.jsonl"),
+        rollouts=read_lines(folder / "logs" / "completions.jsonl")
+        + read_lines(folder / "logs" / "samples.jsonl"),
         compression=read_json(compression, REMEDY) if compression.is_file() else {},
     )
 

@@ -71,7 +71,7 @@ def while_trained(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`{step, prompt, completion, figures}` of a few steps of a training from first to last.
 
     Takes rows of `logs/completions.jsonl`: step, prompt, completion, reward, and its parts by name
-    in rewards.
+    in rewards; and of `logs/samples.jsonl`, which have no reward.
     What was logged twice (before and after a resume) is shown once.
     """
     by_step: dict[int, dict[str, Mapping[str, Any]]] = {}

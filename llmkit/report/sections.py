@@ -35,6 +35,7 @@ def stage_section(stage: StageContents, total: float) -> dict[str, Any]:
         "time_percent": percent(took(stage), total),
         "resumed": bool(record.get("resumed")),
         "tokens": "" if record.get("tokens") is None else figure(record["tokens"]),
+        "cost": "" if record.get("cost") is None else f"${record['cost']:,.2f}",
         "gates": [{**gate, "measured": figure(gate.get("measured"))} for gate in gates],
         "gates_failed": sum(gate.get("passed") is False for gate in gates),
         "gates_passed": sum(gate.get("passed") is True for gate in gates),

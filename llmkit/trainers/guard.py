@@ -164,8 +164,9 @@ class Guarded:
 
 
 def on_the_host(loss: torch.Tensor | float, norm: torch.Tensor | float) -> tuple[float, float]:
-    """Both as numbers, in one transfer where both lie on one device."""
-    if type(loss) is torch.Tensor and type(norm) is torch.Tensor and loss.device == norm.device:
+    """Both as numbers, in one transfer; they lie where the model does."""
+    plain = type(loss) is torch.Tensor and type(norm) is torch.Tensor  # and no DTensor
+    if plain and isinstance(loss, torch.Tensor) and isinstance(norm, torch.Tensor):
         first, second = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
         return first, second
     return float(loss), float(norm)

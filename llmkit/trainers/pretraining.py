@@ -105,7 +105,7 @@ class Pretrainer(Guarded, Trainer):
 
     def _choices_made(self) -> dict[str, float]:
         """`{hellaswag_accuracy_norm, hellaswag_accuracy}`; each rank takes every n-th choice."""
-        found = {}
+        found: dict[str, float] = {}
         for task, choices in self.choices.items():
             label, ranks = f"{self.context.name}: {task}", self.args.world_size
             own = choices[self.args.process_index :: ranks]

@@ -19,7 +19,7 @@ from transformers import GenerationConfig, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from llmkit.device import tune_allocator
-from llmkit.errors import Stopped
+from llmkit.errors import Stopped, UserError
 from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
@@ -75,6 +75,9 @@ def train(
 
 def _watched(trainer: Any, pace: Pace) -> tuple[ShowProgress, StopOnSignal]:
     """Adds the callbacks. What goes into a checkpoint is written before it is sealed."""
+    if trainer.spikes is not None and trainer.is_deepspeed_enabled:
+        what = "cannot leave an update out: DeepSpeed keeps the gradients where it alone finds them"
+        raise UserError(f"{trainer.context.name}.skip_spikes", what, "leave it out, or use FSDP")
     curve = trainer.context.logs / "train.jsonl"
     show = ShowProgress(trainer.context.name, curve, trainer.meter, pace)
     keep = [] if trainer.spikes is None else [KeepSpikes(trainer.spikes)]

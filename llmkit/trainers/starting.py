@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from llmkit.data.bpe import num_ids
@@ -67,7 +68,7 @@ def changed(source: Path | str, revision: str | None, config: Mapping[str, Any],
     """The model's own configuration with the recipe's keys over it."""
     try:
         return AutoConfig.from_pretrained(source, revision=revision or "main", **config)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         what = " ".join(str(error).split())
         raise UserError(f"{name}.config", what, "change these keys") from error
 
@@ -85,6 +86,9 @@ def check_tokens(
     try:
         own = AutoTokenizer.from_pretrained(source, revision=revision or "main")
     except (OSError, ValueError):
+        return
+    # Without files of a tokenizer, transformers makes one that knows its special tokens alone.
+    if set(own.get_vocab()) <= set(own.all_special_tokens):
         return
     theirs = tokenizer.get_vocab()
     for token, number in own.get_vocab().items():

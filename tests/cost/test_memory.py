@@ -53,7 +53,9 @@ def test_logits_of_all_rows_or_of_some() -> None:
     stock = memory_of(SMALL, load(patches=("gelu",)), GPU)
     assert stock.loss == 8 * 1024 * 50257 * 18
     fused = memory_of(SMALL, load(), GPU)
-    assert fused.loss == 128 * 50257 * 18 + 4 * 50257 * 768
+    assert fused.loss == 2**28 // 50257 * 50257 * 4 + 4 * 50257 * 768
+    on_cpu = memory_of(SMALL, load(half=False), CPU)
+    assert on_cpu.loss == 128 * 50257 * 16 + 4 * 50257 * 768
     assert memory_of(SMALL, load(head_loss=False), GPU).loss == 0
 
 

@@ -250,6 +250,18 @@ def test_missing_parts_are_absent(tmp_path: Path) -> None:
         assert absent not in text
 
 
+def test_money_and_samples_of_a_pretraining_are_shown(tmp_path: Path) -> None:
+    folder = _stage(tmp_path / "priced", "base", cost=1234.5)
+    _lines(
+        folder / "logs" / "samples.jsonl", [{"step": 7, "prompt": "a cat", "completion": " sat"}]
+    )
+    _stage(tmp_path / "free", "base")
+    priced = Page(write_report(tmp_path / "priced").read_text(encoding="utf-8")).text
+    assert "$1,234.50" in priced and "cost" in priced and "a cat" in priced and " sat" in priced
+    free = Page(write_report(tmp_path / "free").read_text(encoding="utf-8")).text
+    assert "$" not in free
+
+
 def test_without_run_json_stages_come_after_what_they_were_made_from(tmp_path: Path) -> None:
     for name, parents in (("a", ["c"]), ("b", []), ("c", ["b"])):
         _stage(tmp_path / "run", name, parents=parents)

@@ -112,7 +112,7 @@ def test_six_lines_a_row(tmp_path: Path) -> None:
             list(task.choices({}, 0))
             == [Choice("the cat", [" runs", " sees", " finds", " old"], 2)] * 3
         )
-    (tmp_path / "v.txt").write_text(text + "the dog\nsix\nruns\n")
+    (tmp_path / "v.txt").write_text(text + "the dog\nsix\nruns\nold\n")
     with pytest.raises(InputError, match=r"v.txt:19: the six lines from here are no choice: label"):
         list(HellaSwag(dataset=[PathChoices(path=str(tmp_path / "v.txt"))]).choices({}, 0))
 
