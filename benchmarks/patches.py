@@ -1,7 +1,7 @@
 """`llmkit bench patches`, recorded: the measurement behind `AUTOMATIC` in `llmkit/patch.py`.
 
-    python benchmarks/patches.py [--size small] [--batch 16] [--context 256] [--steps 5]
-                                 [--dtype float32] [--no-compile] [--output FILE]
+python benchmarks/patches.py [--size small] [--batch 16] [--context 256] [--steps 5]
+                             [--dtype float32] [--no-compile] [--output FILE]
 """
 
 from __future__ import annotations
