@@ -59,7 +59,9 @@ def pair(words: list[str], similarity: float, mark: str, rng: random.Random) -> 
     grams = len(own) - 4
     changed = grams * (1 - similarity) / (1 + similarity)
     number = int(changed) + (rng.random() < changed % 1)  # right on average
-    return [own, [*own[: len(own) - number], *(f"{mark}{at}x" for at in range(number))]]
+    # Letters alone, since numbers are all one to MinHash.
+    end = [f"{mark}{chr(97 + at % 26)}{chr(97 + at // 26)}" for at in range(number)]
+    return [own, [*own[: len(own) - number], *end]]
 
 
 def make(path: Path, number: int, pairs: int) -> None:

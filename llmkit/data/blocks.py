@@ -130,16 +130,22 @@ class Commits:
         """The committed blocks whose files are as they were written; the others' states go."""
         found = set()
         for path in sorted(self.folder.glob("[0-9]*.json")):
-            files = json.loads(path.read_bytes())["files"]
-            if all(
-                (self.top / name).is_file() and digest_of(self.top / name) == digest
-                for name, digest in files.items()
-            ):
+            if self._is_whole(path):
                 found.add(int(path.stem))
             else:
                 path.unlink()
             tell(1)
         return found
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            files = json.loads(path.read_bytes())["files"]
+        except ValueError:  # the power went before the state was on the disk
+            return False
+        return all(
+            (self.top / name).is_file() and digest_of(self.top / name) == digest
+            for name, digest in files.items()
+        )
 
     def clean(self, indices: set[int], folders: Sequence[Path]) -> None:
         """Remove from `folders` the files that belong to no block in `indices`."""

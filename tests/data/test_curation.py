@@ -199,7 +199,14 @@ def test_a_stop_before_any_rename_ends_in_the_same_bytes(tmp_path, monkeypatch):
     assert moment > 2 * (5 + 5 + 3)  # the files and the state of 2 blocks in 3 phases, and more
 
 
-@pytest.mark.parametrize("victim", ["documents/00000.parquet", "scratch/phase-0/00001.keys.npy"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "documents/00000.parquet",
+        "scratch/phase-0/00001.keys.npy",
+        "scratch/phase-1/00001.json",
+    ],
+)
 def test_a_damaged_block_is_made_again(tmp_path, victim):
     curate(tmp_path)
     expected = artefacts(tmp_path)
