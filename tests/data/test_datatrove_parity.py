@@ -143,9 +143,10 @@ def _presidio():
 
 
 def test_urls_are_dropped_for_the_same_reasons(tmp_path):
+    (domains,) = need("ut1_blacklists/gambling__domains")
     words = ["casino", "free", "poker", "blog", "news", "hot"]
     lists = {
-        "domains": need("ut1_blacklists/gambling__domains")[0].read_text().split("\n")[::3],
+        "domains": [*domains.read_text().split("\n")[::3], "blog.example.net"],
         "urls": ["https://example.com/a", "http://www.example.org/"],
         "banned_words": words[:2],
         "soft_banned_words": words[2:],
