@@ -45,6 +45,7 @@ A828-A82B A836-A837 A839 AA77-AA79 FDFD FFE4 FFE8 FFED-FFEE FFFC-FFFD 10137-1013
 1FA60-1FA6D
 """
 GLOTTAL_STOP = "\u0294"  # small to spaCy, of no case to Unicode
+NO_LETTER = "\u03a2"  # within spaCy's range of Greek capitals, though Unicode has none there
 
 
 def code_points(ranges: str) -> Iterator[int]:
@@ -78,4 +79,4 @@ def lower_letters() -> str:
 def upper_letters() -> str:
     """The letters that may begin a word after a full stop: capitals and caseless ones."""
     capital = "".join(chr(point) for point in code_points(CASED) if chr(point).isupper())
-    return within(UNCASED) + capital
+    return within(UNCASED) + capital + NO_LETTER

@@ -42,9 +42,7 @@ def real_texts() -> list[str]:
     texts += filter(str.strip, re.split(r"(?m)^(?= = [^=])", wiki.read_text("utf-8")))
     for book in sorted(books.glob("*.txt")):
         text = book.read_text("utf-8", "replace")
-        texts += [
-            text[start : start + BOOK_PIECE] for start in range(0, len(text), 10 * BOOK_PIECE)
-        ]
+        texts += [text[start : start + BOOK_PIECE] for start in range(0, len(text), 6 * BOOK_PIECE)]
     return texts
 
 
