@@ -82,6 +82,7 @@ class MixedWindows(Dataset[dict[str, torch.Tensor]]):
             windows.num_samples = count
         self.num_samples = int(self.samples.sum())
         self.blocks = max(1, -(-self.num_samples // BLOCK))
+        self._known: tuple[int, tuple[int, NDArray[np.int64], NDArray[np.int64]]] | None = None
 
     def __len__(self) -> int:
         return self.num_samples
@@ -97,34 +98,49 @@ class MixedWindows(Dataset[dict[str, torch.Tensor]]):
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """The windows at `indices` stacked, as `TokenWindows.batch` does."""
-        numbers, within = self.places(np.asarray(indices, dtype=np.int64))
+        numbers, places = self.places(np.asarray(indices, dtype=np.int64))
         stacked: dict[str, torch.Tensor] = {}
-        for number in np.unique(numbers).tolist():
+        for number, windows in enumerate(self.sets):
             rows = np.flatnonzero(numbers == number)
-            for name, values in self.sets[number].batch(within[rows]).items():
+            if not len(rows):
+                continue
+            for name, values in windows.read(places[rows]).items():
                 if name not in stacked:
                     stacked[name] = values.new_empty((len(numbers), self.context_length))
                 stacked[name][torch.from_numpy(rows)] = values
         return stacked
 
     def places(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which set stands at each index, and which of its samples: both of the indices' shape."""
+        """Which set stands at each index, and which window of it: both of the indices' shape."""
         if indices.size and not 0 <= indices.min() <= indices.max() < self.num_samples:
             raise IndexError(f"index outside the {self.num_samples} samples")
-        numbers, within = np.empty_like(indices), np.empty_like(indices)
+        numbers, places = np.empty_like(indices), np.empty_like(indices)
         # Rounding down lets a block begin up to a sample a set before its even place.
         blocks = indices * self.blocks // max(self.num_samples, 1)
         blocks += self._dealt(blocks + 1).sum(axis=1) <= indices
-        for block in np.unique(blocks).tolist():
-            here = blocks == block
+        for number in sorted(set(blocks.tolist())):
+            here = blocks == number
+            first, of_block, in_set = self._block(number)
+            numbers[here] = of_block[indices[here] - first]
+            places[here] = in_set[indices[here] - first]
+        return numbers, places
+
+    def _block(self, block: int) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+        """The first index of a block; the set and the window of each of its samples."""
+        if self._known is None or self._known[0] != block:
             before, after = self._dealt(np.array([block, block + 1]))
-            order = Permutation(int((after - before).sum()), self.seed, block)
-            at = order(indices[here] - before.sum())
-            ends = np.cumsum(after - before)
-            chosen = np.searchsorted(ends, at, side="right")
-            numbers[here] = chosen
-            within[here] = before[chosen] + at - (ends - (after - before))[chosen]
-        return numbers, within
+            counts = after - before
+            order = Permutation(int(counts.sum()), self.seed, block)
+            at = order(np.arange(counts.sum()))
+            ends = np.cumsum(counts)
+            numbers = np.searchsorted(ends, at, side="right")
+            samples = before[numbers] + at - (ends - counts)[numbers]
+            places = np.empty_like(samples)
+            for number, windows in enumerate(self.sets):
+                own = numbers == number
+                places[own] = windows.places(samples[own])
+            self._known = (block, (int(before.sum()), numbers, places))
+        return self._known[1]
 
     def _dealt(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Samples that each set has given when so many blocks are over: (blocks, sets)."""

@@ -11,13 +11,14 @@ Bits per byte of the validation split, from its windows:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -26,6 +27,7 @@ from llmkit.data.permutation import Permutation
 from llmkit.data.shard_files import memmapped, read_index, shards_of
 from llmkit.errors import InputError
 
+CHUNK = 1024  # indices
 IGNORED = -100  # the label that PyTorch's cross-entropy leaves out
 
 
@@ -54,7 +56,8 @@ class TokenStream:
             np.asarray(memmapped(self.folder, shard, index))
             for shard in self._shards
         ]
-        self._ends = np.cumsum([len(shard) for shard in self._maps], dtype=np.int64)
+        self._ends = list(accumulate(len(shard) for shard in self._maps))
+        self._starts = [0, *self._ends]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Workers open the files anew instead of being sent their contents."""
@@ -63,23 +66,19 @@ class TokenStream:
     def windows(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """`length` tokens from each of `starts` (B,), all within the stream: (B, length)."""
         out: NDArray[np.int64] = np.empty((len(starts), length), dtype=np.int64)
-        first = np.searchsorted(self._ends, starts, side="right")
-        last = np.searchsorted(self._ends, starts + length, side="left")
-        for number in np.unique(first[first == last]).tolist():
-            rows = np.flatnonzero((first == number) & (first == last))
-            shard = self._maps[number]
-            within = starts[rows] - (int(self._ends[number]) - len(shard))
-            # All windows of a shard at once: a view of every possible one, of which these are taken
-            # (a shard shorter than a window has none).
-            out[rows] = sliding_window_view(shard, length)[within]
-        for row in np.flatnonzero(first != last).tolist():
-            out[row] = self._across(int(starts[row]), int(first[row]), length)
+        for row, start in enumerate(starts.tolist()):
+            number = bisect_right(self._ends, start)
+            if start + length <= self._ends[number]:
+                at = start - self._starts[number]
+                out[row] = self._maps[number][at : at + length]
+            else:
+                out[row] = self._across(start, number, length)
         return out
 
     def _across(self, start: int, number: int, length: int) -> NDArray[np.int64]:
         """A window that begins in shard `number` and ends in another."""
         parts, left = [], length
-        at = start - (int(self._ends[number]) - len(self._maps[number]))
+        at = start - self._starts[number]
         while left:
             part = self._maps[number][at : at + left]
             parts.append(part)
@@ -145,6 +144,7 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
             raise InputError(str(folder), what, remedy)
         self.num_samples = self.windows_per_epoch if num_samples is None else num_samples
         self._orders: dict[int, Permutation] = {}
+        self._chunk: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
     @property
     def predicted(self) -> int:
@@ -173,10 +173,14 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
         asked = np.asarray(indices, dtype=np.int64)
         if asked.size and not 0 <= asked.min() <= asked.max() < self.num_samples:
             raise IndexError(f"index outside the {self.num_samples} samples")
+        return self.read(asked % self.windows_per_epoch if self.in_order else self.places(asked))
+
+    def read(self, places: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """The windows that stand at `places` of the stream, stacked as in `batch`."""
         if self.in_order:
-            batch = self._validation_batch(asked % self.windows_per_epoch)
+            batch = self._validation_batch(places)
         else:
-            starts = self.places(asked) * self.context_length
+            starts = places * self.context_length
             ids = torch.from_numpy(self.stream.windows(starts, self.context_length))
             batch = {"input_ids": ids, "labels": ids}
         if self.document_masking:
@@ -187,7 +191,24 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
         return batch
 
     def places(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which window of the stream stands at each index, by the permutation of its epoch."""
+        """Which window of the stream stands at each index, by the permutation of its epoch.
+
+        A reader that goes forward has CHUNK of them worked out at once.
+        """
+        first, last = (int(indices[0]), int(indices[-1])) if len(indices) else (0, 0)
+        if (
+            not len(indices) > 1
+            or last - first != len(indices) - 1
+            or last // CHUNK != first // CHUNK
+        ):
+            return self._places(indices)
+        begin = first // CHUNK * CHUNK
+        if self._chunk[0] != begin:
+            self._chunk = begin, self._places(np.arange(begin, begin + CHUNK, dtype=np.int64))
+        found: NDArray[np.int64] = self._chunk[1][indices - begin]
+        return found
+
+    def _places(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         epochs, within = np.divmod(indices, self.windows_per_epoch)
         places = np.empty_like(within)
         for epoch in np.unique(epochs).tolist():

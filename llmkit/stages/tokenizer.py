@@ -90,7 +90,7 @@ class Tokenizer(Stage):
                 yield Problem((key,), f"no such file: {path}", remedy)
 
     def _source_problems(self) -> Iterator[Problem]:
-        """Exactly one of three ways to a vocabulary, and what each needs or settles itself."""
+        """Exactly one way to a vocabulary, and what each needs or settles itself."""
         ways = {
             key: getattr(self, key)
             for key in ("vocab_size", "preset", "from_tiktoken", "specials")
@@ -229,7 +229,11 @@ class Tokenizer(Stage):
         """The layout of what was learnt; a gate says whether that is all that was asked for."""
         if due is None:  # a rank file of one's own
             published = tiktoken_ranks.published(str(self.from_tiktoken))
-            return self._layout_over(learned, published.specials if published else {})
+            try:
+                return self._layout_over(learned, published.specials if published else {})
+            except ValueError as error:
+                where = f"{context.name}.specials"
+                raise InputError(where, str(error), "change their ids") from error
         fixed, asked = self.vocab_size is None, due.total
         if learned != due.learned and not fixed:
             due = vocabulary.at_the_end(learned + len(bpe.SPECIALS))
