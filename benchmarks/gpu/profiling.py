@@ -24,7 +24,7 @@ def top_kernels(setting: Setting) -> dict[str, Any]:
     cuda = setting.device == "cuda"
     with patched(model, PATCH_SETS["all patches"]):
         step = training_step(model, workload, compiled=False)
-        seconds = timed(step, workload)
+        seconds, _ = timed(step, workload)
         activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
         with profile(activities=activities) as profiler:
             for _ in range(STEPS):

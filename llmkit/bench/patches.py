@@ -27,7 +27,10 @@ PATCH_SETS: dict[str, list[str]] = {
     "all patches": ["attention", "layer_norm", "gelu", "fused_head_loss"],
 }
 COMPILED = ("stock", "all patches")
-HEADING = f"{'variant':24}{'tokens/s':>10}{'step ms':>10}{'peak MB':>9}{'speed':>7}  gradient error"
+HEADING = (
+    f"{'variant':24}{'tokens/s':>10}{'step ms':>10}{'CPU ms':>10}{'peak MB':>9}{'speed':>7}"
+    "  gradient error"
+)
 
 
 def bench_patches(
@@ -130,6 +133,7 @@ def line(row: dict[str, Any], stock: dict[str, Any]) -> str:
     ratio = stock["step_ms"] / row["step_ms"] if "step_ms" in stock else float("nan")
     return (
         f"{row['variant']:24}{row['tokens_per_second']:10,.0f}{row['step_ms']:10.1f}"
+        f"{row.get('step_cpu_ms', 0.0):10.1f}"
         f"{row['peak_memory_mb']:9,.0f}{ratio:7.2f}  {row['gradient_error']:.1e}"
         f" (stock {row['stock_gradient_error']:.1e})"
     )

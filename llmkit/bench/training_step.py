@@ -67,8 +67,10 @@ def measure(workload: Workload, patches: list[str], compiled: bool) -> dict[str,
         step()
         _wait(workload.device)
         first = time.perf_counter() - began
-        seconds = timed(step, workload)
+        seconds, cpu_seconds = timed(step, workload)
     row |= {"step_ms": 1e3 * seconds, "first_step_s": round(first, 2)}
+    if workload.device == "cpu":
+        row["step_cpu_ms"] = 1e3 * cpu_seconds
     row["tokens_per_second"] = workload.batch * workload.context / seconds
     row["peak_memory_mb"] = peak_mb(workload.device) - (base if workload.device == "cpu" else 0)
     return row
@@ -150,16 +152,21 @@ def training_step(model: Any, workload: Workload, compiled: bool) -> Callable[[]
     return step
 
 
-def timed(step: Callable[[], None], workload: Workload) -> float:
-    """Seconds of the median step; the CPU waits for the device after each."""
-    seconds = []
+def timed(step: Callable[[], None], workload: Workload) -> tuple[float, float]:
+    """Seconds of the median step, by the wall and by this process's CPU time.
+
+    The CPU waits for the device after each step. CPU time tells variants apart even where others
+    use the machine.
+    """
+    taken = []
     for number in range(WARM_UP_STEPS + workload.steps):
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         step()
         _wait(workload.device)
         if number >= WARM_UP_STEPS:
-            seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+            taken.append((time.perf_counter() - began, time.process_time() - began_cpu))
+    wall, cpu = zip(*taken, strict=True)
+    return statistics.median(wall), statistics.median(cpu)
 
 
 def _wait(device: str) -> None:

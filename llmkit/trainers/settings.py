@@ -129,6 +129,14 @@ def trainer_problems(
         yield Problem(("tokens_per_step",), what, "keep one of the two")
     if tokens_per_step is not None and tokens_per_step < 1:
         yield Problem(("tokens_per_step",), f"{tokens_per_step} is not positive")
+    yield from _patch_problems(args, patches)
+
+
+def _patch_problems(args: Mapping[str, Any], patches: Patches) -> Iterator[Problem]:
+    if args.get("label_smoothing_factor") and "fused_head_loss" in patches:
+        what = "needs the logits, which fused_head_loss never makes"
+        remedy = "set it to 0, or leave fused_head_loss out of `patches`"
+        yield Problem(("args", "label_smoothing_factor"), what, remedy)
     if patches not in ("auto", "none"):
         try:
             check_names(patches)
