@@ -255,3 +255,21 @@ def test_missing_recipes_are_told_with_the_nearest(tmp_path: Path) -> None:
 def test_every_shipped_recipe_checks_with_every_profile(name: str) -> None:
     for profile in (None, *Recipe.load(name).profiles):
         Recipe.load(name, profile=profile)
+
+
+def test_a_second_pretraining_is_fresh_unless_it_names_a_model(tmp_path: Path) -> None:
+    """Every other reference that is left out is filled in."""
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "stages:\n  curate: {sources: [{tinyworld: {num_documents: 9}}]}\n"
+        "  tokenizer: {vocab_size: 300}\n  tokenize: {context_length: 16}\n"
+        "  pretrain: {}\n  fresh: {stage: pretrain}\n  more: {stage: pretrain, model: pretrain}\n"
+    )
+    recipe = Recipe.load(file)
+    assert [recipe.stages[name].model for name in ("pretrain", "fresh", "more")] == [
+        None,
+        None,
+        "pretrain",
+    ]
+    assert "pretrain" in recipe.references["more"] and "pretrain" not in recipe.references["fresh"]
+    assert recipe.stages["fresh"].shards == "tokenize"

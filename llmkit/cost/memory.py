@@ -182,5 +182,6 @@ def loss_bytes(shape: Shape, load: Load, hardware: Hardware) -> float:
 
 
 def runtime(hardware: Hardware) -> float:
-    """Measured: a process that imported torch, transformers and datasets, before its model."""
+    """Of a process before its model. On a CPU measured, with torch, transformers and datasets
+    imported; on a GPU assumed, its context among it."""
     return (560 if hardware.accelerator.name in CPUS else 620) * MIB
