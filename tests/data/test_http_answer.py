@@ -49,4 +49,4 @@ def test_bodies_are_unpacked_within_bounds():
     assert len(body(gzip.compress(b"\0" * 10_000_000), b"gzip")) == 10_001
     assert body(b"words", b"gzip") == b"words"  # unpacked before it was archived
     with pytest.raises(BrokenBody):
-        body(gzip.compress(b"words" * 99)[:20] + b"\xff" * 20, b"gzip")
+        body(gzip.compress(b"words")[:10] + b"\xff" * 20, b"gzip")

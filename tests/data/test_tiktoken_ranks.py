@@ -165,7 +165,9 @@ def test_letters_marks_and_numbers_are_the_same_in_both_libraries():
     from tokenizers import Regex, pre_tokenizers
 
     for kind in (r"\p{L}", r"\p{N}", r"\s", r"\p{M}"):
-        theirs = tiktoken.Encoding("x", pat_str=f"{kind}+", mergeable_ranks=single, special_tokens={})
+        theirs = tiktoken.Encoding(
+            "x", pat_str=f"{kind}+", mergeable_ranks=single, special_tokens={}
+        )
         known = theirs.decode(theirs.encode_ordinary(everything))
         split = pre_tokenizers.Split(Regex(f"{kind}+"), "removed")
         rest = "".join(piece for piece, _ in split.pre_tokenize_str(everything))
