@@ -96,14 +96,15 @@ class Feed:
         return not by_tokens and all(source.weight is None for source in self.sources)
 
     def _all(self) -> Iterator[tuple[int, Document]]:
-        streams = [self._of(number) for number in range(len(self.sources))]
+        start = self.position  # it moves when the first document is given
+        streams = [self._of(number, start) for number in range(len(self.sources))]
         together = mixed(streams, [source.weight for source in self.sources])
         given = self.position.total + self.position.taken
         yield from rest(together, self.limit, given, lambda item: tokens_of(item[1]))
 
-    def _of(self, number: int) -> Iterator[Document]:
-        """One source's documents, from the position on."""
-        source, start = self.sources[number], self.position
+    def _of(self, number: int, start: Position) -> Iterator[Document]:
+        """One source's documents, from the position `start` on."""
+        source = self.sources[number]
         if number < start.source:
             return
         resumed = number == start.source

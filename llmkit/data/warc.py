@@ -18,11 +18,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from llmkit.data.archive_records import Record, media_type, records
+from llmkit.data.archive_records import Record, records
 from llmkit.data.documents import Document
 from llmkit.data.guarded import BUFFER, Damaged, Gunzip, packing_of, unpacked
+from llmkit.data.http_answer import BrokenBody, answer_of, unpacked_body
 from llmkit.data.pages import MAX_PAGE, require_web, text_of
 from llmkit.data.quarantine import Quarantine
 
@@ -123,11 +124,17 @@ def payload_of(record: Record) -> tuple[bytes, str, str | None]:
     if not record.block.startswith(b"HTTP/"):
         kind = record.mime or ("" if "http" in record.content_type else record.content_type)
         return _checked(record, record.block, kind, None)
-    content, http = _http(record)
-    if http.http_headers.status_code is not None and http.http_headers.status_code >= 300:
+    answer = answer_of(record.block)
+    if answer.status is not None and answer.status >= 300:
         raise Refused("http_status", fault=False)
-    kind = media_type(http.http_content_type or "")
-    return _checked(record, content, record.mime or kind, http.http_charset)
+    kind = record.mime or answer.kind
+    if kind and kind not in wanted:
+        raise Refused("not_html", fault=False)
+    try:
+        content = unpacked_body(record.block, answer, MAX_PAGE)
+    except BrokenBody as error:
+        raise Refused("bad_http", f"{record.url}: {error}") from error
+    return _checked(record, content, kind, answer.charset)
 
 
 def _checked(
@@ -140,37 +147,3 @@ def _checked(
     if len(content) > MAX_PAGE:
         raise Refused("too_long", f"{record.url}: more than {MAX_PAGE} bytes")
     return content, kind, charset
-
-
-def _http(record: Record) -> tuple[bytes, Any]:
-    """The body of an HTTP answer and its headers, by fastwarc.
-
-    Archives often hold a body already unpacked under headers that still call it chunked or packed;
-    where unpacking fails, the body counts as it is if it is no packed data.
-    """
-    from fastwarc.warc import WarcRecord
-
-    head = (
-        b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\n"
-    )
-    whole = head + b"Content-Length: %d\r\n\r\n" % len(record.block) + record.block
-    for decode in ("all", "transfer", "none"):
-        http = WarcRecord.from_bytes(whole)
-        try:
-            http.parse_http(auto_decode=decode, quirks_mode=True, strict_mode=False)
-            content = _read(http.reader)
-        except OSError as error:
-            if decode == "none":
-                raise Refused("bad_http", str(error)) from error
-            continue
-        if decode == "all" or not content.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-            return content, http
-    raise Refused("bad_http", "its packed body is broken")
-
-
-def _read(reader: Any) -> bytes:
-    """At most one byte more than a page may have, however much it would unpack to."""
-    content = b""
-    while len(content) <= MAX_PAGE and (more := reader.read(MAX_PAGE + 1 - len(content))):
-        content += more
-    return content
