@@ -59,7 +59,7 @@ def ours(texts: list[str]) -> list[str | None]:
     for text in texts:
         outcome: Any = Document(text=text, id="")
         for step in STEPS:
-            outcome = step.apply(outcome, {})
+            outcome = step.apply(outcome)
             if isinstance(outcome, Dropped):
                 break
         found.append(outcome.reason if isinstance(outcome, Dropped) else None)

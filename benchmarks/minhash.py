@@ -182,7 +182,7 @@ def with_rensa(texts: list[str]) -> int:
     """The same with rensa, on the same n-grams; its values have 32 bits."""
     from rensa import RMinHash, RMinHashLSH
 
-    from llmkit.data.minhash import normalised
+    from llmkit.data.minhash_signatures import normalised
 
     sets = []
     for text in texts:

@@ -72,7 +72,7 @@ def run(file: Path, steps: tuple[Any, ...]) -> tuple[int, Counter[str]]:
     for document in pages(file):
         number += 1
         for step in steps:
-            document = step.apply(document, {})
+            document = step.apply(document)
             if isinstance(document, Dropped):
                 outcomes[document.reason] += 1
                 break

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from archives import http, warc
 
 ROOT = Path(__file__).parent.parent
 
@@ -153,3 +155,18 @@ def test_minhash_finds_what_the_formula_says(tmp_path: Path) -> None:
     assert result["seconds"] > 0 and result["peak_mb_all_processes"] > 50
     compared = result["one_core"]
     assert isinstance(compared, dict) and compared["llmkit"]["duplicates"] > 200
+
+
+@pytest.mark.slow
+def test_warc_reading_times_readers_that_agree(tmp_path: Path) -> None:
+    pytest.importorskip("warcio")
+    pytest.importorskip("fastwarc")
+    pages = [http(f"<p>page {number}, café</p>".encode()) for number in range(5)]
+    archive = tmp_path / "a.warc.gz"
+    archive.write_bytes(
+        b"".join(gzip.compress(warc(page, number=n)) for n, page in enumerate(pages))
+    )
+    result = _run("warc_reading.py", tmp_path / "result.json", str(archive), "--repeats", "1")
+    rows = result["rows"]
+    assert isinstance(rows, list) and len(rows) == 5
+    assert all(row["pages"] == 5 and row["pages_per_cpu_second"] > 0 for row in rows)

@@ -13,12 +13,13 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from llmkit.data.filters import Step
+
+if TYPE_CHECKING:  # a check of a recipe reads this module, and needs no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Signatures(NamedTuple):
@@ -49,6 +50,8 @@ class Dedup(Step):
         self, ones: NDArray[np.uint8], others: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
         """How alike the texts of each pair are, 0 to 1, by their rows of `traces`: (n,)."""
+        import numpy as np
+
         return np.ones(len(ones))
 
 
@@ -62,6 +65,8 @@ class ExactDedup(Dedup):
     ignore_case: bool = True
 
     def signatures(self, texts: Sequence[str]) -> Signatures:
+        import numpy as np
+
         digests = b"".join(map(self.digest, texts))
         keys = np.frombuffer(digests, "<u8").reshape(-1, 2).T[None]
         return Signatures(keys.astype(np.uint64), np.zeros((len(texts), 0), np.uint8))

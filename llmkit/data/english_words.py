@@ -226,16 +226,31 @@ def _make_room() -> None:
 
 def _words_in_context(text: str) -> list[str]:
     """The words of a whole text, white space that counts as a word among them."""
+    runs = RUNS.findall(text)
+    words: list[str] = []
+    for place, run in enumerate(runs):
+        words += _among(runs, place) if run in WORDS.rejoined else _before_joining(runs, place)
+    return words
+
+
+def _before_joining(runs: list[str], place: int) -> Pieces:
+    run = runs[place]
+    if run.isspace():
+        run = run[1:] if place and run[0] == " " else run
+        return (run,) if run else ()
+    pieces = WORDS[run]  # which fills `rejoined` too
+    return WORDS.rejoined.get(run, pieces)
+
+
+def _among(runs: list[str], place: int) -> list[str]:
+    """The words of one chunk beside as many neighbours as a row could reach."""
+    reach = 2 * rows().longest  # every second run is white space
     pieces: list[str] = []
     chunk_of: list[int] = []
-    for number, match in enumerate(RUNS.finditer(text)):
-        run = match[0]
-        if run.isspace():
-            run = run[1:] if number and run[0] == " " else run
-            news: Pieces = (run,) if run else ()
-        else:
-            news = WORDS[run]
-            news = WORDS.rejoined.get(run, news)
+    for number in range(max(0, place - reach), min(len(runs), place + reach + 1)):
+        news = _before_joining(runs, number)
         pieces += news
         chunk_of += [number] * len(news)
-    return list(chain.from_iterable(_rejoined(pieces, chunk_of)))
+    joined = _rejoined(pieces, chunk_of)
+    found = (words for words, chunk in zip(joined, chunk_of, strict=True) if chunk == place)
+    return list(chain.from_iterable(found))

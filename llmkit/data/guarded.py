@@ -1,8 +1,8 @@
 """Files as streams of bytes, decompressed under guard: damage is named, and bombs do not go off.
 
 A packed stream may give at most `BURST` bytes more than `RATIO` times the packed bytes that it
-took; credit that a tame stretch leaves unused is not saved up. Text packs 3 to 20 times, deflate
-ends at 1,032 (https://zlib.net/feldspar.html), and a bomb of 200 kB would give 200 MB.
+took; credit that a tame stretch leaves unused is not saved up. Real pages pack about 4 times,
+deflate ends at 1,032 (https://zlib.net/feldspar.html), and a bomb of 200 kB would give 200 MB.
 
 gzip files may hold many members one after another (RFC 1952, section 2.2), as WARC files do, one
 for a record; `Gunzip.resync` goes on at the next member after a broken one.

@@ -30,5 +30,5 @@ def boundaries(positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], int]:
         `cu_seqlens` (documents + 1,) int32, and `max_seqlen`.
     """
     begins = np.flatnonzero(positions.reshape(-1) == 0)
-    bounds = np.append(begins, positions.size).astype(np.int32)
+    bounds: NDArray[np.int32] = np.append(begins, positions.size).astype(np.int32)
     return bounds, int(np.diff(bounds).max(initial=0))

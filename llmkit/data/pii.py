@@ -6,7 +6,7 @@ https://github.com/huggingface/datatrove/blob/a649de79c14a550dc90f48a15c025f2dd3
 datatrove goes round its replacements over all documents that a worker sees, so what stands in one
 hangs on those before it; here each document begins with the first, and workers agree.
 
-Telephone numbers are groups of 7 to 15 digits (ITU-T E.164) that are no date; card numbers are 13
+Telephone numbers are groups of 7 to 15 digits (ITU-T E.164) that are no date; card numbers are 12
 to 19 digits whose last one is right by Luhn's sum (ISO/IEC 7812-1).
 """
 
@@ -31,15 +31,18 @@ EMAIL = re.compile(
 )
 IPV4 = re.compile(rf"(?:{OCTET}\.){{3}}{OCTET}")
 PHONE = re.compile(
-    r"(?<![\w.,:/@#$€£=%(+-])(?:\(?(?:\+|00)[1-9]\d{0,2}\)?[ .-]?|1[ .-])?"
+    r"(?<![\w.,/@#$€£=%+-])(?<!\d:)(?:\(?(?:\+|00)[1-9]\d{0,2}\)?[ .-]?|1[ .-])?"
     r"(?:\(0?\d{1,5}\)[ .-]{0,2})?"
-    r"\d{2,12}(?:[ ./-]{1,2}\d{2,8}){0,4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?(?![\w%€£$]|[.,:/-]\d)"
+    r"\d{1,12}(?:[ ./-]{1,2}\d{2,8}){0,4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?(?![\w%€£$]|[.,:/-]\d)"
 )
-CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)")
+CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){11,18}\d(?![\w-]|\.\d)")
 DATE = re.compile(r"(?:\d{4}([-/. ])\d\d?\1\d\d?|\d\d?([-/. ])\d\d?\2(?:\d{4}|\d\d))$")
 YEARS = re.compile(r"(?:1[5-9]|20)\d\d ?[-/ ] ?(?:(?:1[5-9]|20)\d\d|\d\d)$")
+SOCIAL_SECURITY = re.compile(r"\d{3}-\d{2}-\d{4}$")  # of the United States
+DECIMAL = re.compile(r"\d+\.\d+$")
 IP_DIGITS = re.compile(r"[0-9]\.[0-9]")
 
+NO_PHONE = (DATE, YEARS, SOCIAL_SECURITY, DECIMAL, IPV4)
 EMAILS = ("email@example.com", "firstname.lastname@example.org")
 IPS = (
     "22.214.171.124",
@@ -130,4 +133,5 @@ def is_phone(text: str) -> bool:
     marked = text[0] in "+(" or text.startswith("00")
     least = 7 if marked or "-" in text or "." in text else 9
     grouped = marked or re.search(r"[ ./-]", text) is not None
-    return least <= number <= 15 and grouped and not DATE.match(text) and not YEARS.match(text)
+    other = any(kind.match(text) for kind in NO_PHONE)
+    return least <= number <= 15 and grouped and not other

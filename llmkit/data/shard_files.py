@@ -139,7 +139,7 @@ class ShardWriter:
             raise InputError("tokenizer", what, "train or choose another tokenizer")
         ends = np.cumsum(lengths + 1)
         closed: NDArray[np.int64] = np.full(len(ids) + len(ends), self.eos, dtype=np.int64)
-        is_text = np.ones(len(closed), dtype=bool)
+        is_text: NDArray[np.bool_] = np.ones(len(closed), dtype=bool)
         is_text[ends - 1] = False
         closed[is_text] = ids
         return closed, ends

@@ -244,7 +244,7 @@ def tokens_of(tokenizer: Tokenizer) -> list[bytes]:
 def token_sizes(tokenizer: Tokenizer) -> NDArray[np.int64]:
     """UTF-8 bytes of the text of every id of a byte-level tokenizer; those of specials are 0."""
     known = tokenizer.get_vocab(with_added_tokens=True)
-    sizes = np.zeros(max(known.values()) + 1, dtype=np.int64)
+    sizes: NDArray[np.int64] = np.zeros(max(known.values()) + 1, dtype=np.int64)
     tokens = tokens_of(tokenizer)
     sizes[: len(tokens)] = [len(token) for token in tokens]
     return sizes

@@ -12,12 +12,12 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Hashes = NDArray[Any]  # of uint64, sorted
+Hashes: TypeAlias = NDArray[Any]  # of uint64, sorted
 VERSION = b"1"  # of the file format
 
 

@@ -58,7 +58,7 @@ def _figures(stage: StageContents) -> tuple[list[tuple[str, str]], list[tuple[st
     What the tables of results hold is not said again.
     """
     metrics = stage.record.get("metrics") or {}
-    said = PAIRS if pair_cells(metrics) else ()
+    said: tuple[str, ...] = PAIRS if pair_cells(metrics) else ()
     said += COMPRESSION if stage.compression else ()
     rows = [(n, figure(value)) for n, value in metrics.items() if not n.startswith(said)]
     if stage.evaluations:

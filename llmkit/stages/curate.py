@@ -12,25 +12,25 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.data.budget import Limit, budget
 from llmkit.data.c4 import C4Quality
-from llmkit.data.curation import Outcome, Run
 from llmkit.data.dedup import ExactDedup
-from llmkit.data.feed import Feed
 from llmkit.data.filters import Step
 from llmkit.data.fineweb import FineWebQuality
 from llmkit.data.gopher import GopherQuality, GopherRepetition
-from llmkit.data.phases import Curation
 from llmkit.data.published import FINEWEB_REMOVED_PERCENT, FINEWEB_RULE_PERCENT
 from llmkit.data.removed import SAMPLES
 from llmkit.data.source import Source
 from llmkit.data.token_estimate import DESCRIPTION
-from llmkit.data.workers import cores
 from llmkit.errors import Problem
 from llmkit.schema import Keyed, Named
 from llmkit.stage import Context, Facts, Stage
+
+if TYPE_CHECKING:
+    from llmkit.data.curation import Outcome
+    from llmkit.data.phases import Curation
 
 FINEWEB_ORDER = (
     GopherRepetition(),
@@ -86,6 +86,11 @@ class Curate(Stage):
             yield from source.hub_data()
 
     def run(self, context: Context) -> dict[str, Any]:
+        from llmkit.data.curation import Run
+        from llmkit.data.feed import Feed
+        from llmkit.data.phases import Curation
+        from llmkit.data.workers import cores
+
         curation = Curation(
             out=context.out,
             scratch=context.scratch,

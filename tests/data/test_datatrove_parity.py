@@ -165,6 +165,7 @@ def test_urls_are_dropped_for_the_same_reasons(tmp_path):
     urls = [row["url"] for row in rows_of(gold)]
     urls += [f"http://www.{domain}/x" for domain in lists["domains"][:500] if domain]
     urls += [f"https://site.co.uk/{a}-{b}?{c}" for a in words for b in words for c in ("XXX", "y")]
+    urls += ["http://blog.example.net/", "http://a.blog.example.net/", "http://example.net/"]
     urls += [
         *lists["urls"],
         "http://[::1]/free",

@@ -64,7 +64,7 @@ def test_a_word_that_is_no_preset_is_told():
 
 
 def test_a_recipe_check_of_curation_imports_nothing_heavy():
-    heavy = "{'torch', 'transformers', 'datasets', 'numpy', 'pyarrow', 'tokenizers'}"
+    heavy = "{'torch', 'transformers', 'datasets', 'pyarrow', 'tokenizers', 'spacy', 'trafilatura'}"
     code = (
         "import sys, llmkit.stages.curate, llmkit.data.sources, llmkit.data.steps\n"
         "from llmkit.build import load\n"

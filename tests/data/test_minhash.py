@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from llmkit.data.minhash import MinHash, normalised
+from llmkit.data.minhash import MinHash
+from llmkit.data.minhash_signatures import normalised
 
 WORDS = [f"{a}{b}{c}" for a in "bcdfgh" for b in "aeiou" for c in "lmnprst"]
 
