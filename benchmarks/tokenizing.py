@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from machine import ForeignTime, write_result  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from llmkit.data import bpe, tiktoken_ranks  # noqa: E402
 from llmkit.data.documents import Document, write_documents  # noqa: E402
-from llmkit.data.encoding_backend import Choice, TokenizersBackend, choose  # noqa: E402
+from llmkit.data.tokens import bpe, tiktoken_ranks  # noqa: E402
+from llmkit.data.tokens.encoding_backend import Choice, TokenizersBackend, choose  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = (".txt", ".jsonl", ".md", ".rst", ".py", ".json")

@@ -26,8 +26,8 @@ Pages = dict[str, Any]  # record id -> text, or bytes where they are not decoded
 
 
 def with_llmkit(file: Path) -> Pages:
-    from llmkit.data.quarantine import Quarantine
-    from llmkit.data.warc import warc_documents
+    from llmkit.data.sources.quarantine import Quarantine
+    from llmkit.data.sources.warc import warc_documents
 
     return {page.id: page.text for page in warc_documents(file, file.name, Quarantine())}
 
@@ -35,7 +35,7 @@ def with_llmkit(file: Path) -> Pages:
 def with_warcio(file: Path, decode: bool) -> Pages:
     from warcio.archiveiterator import ArchiveIterator
 
-    from llmkit.data.pages import text_of
+    from llmkit.data.sources.pages import text_of
 
     found: Pages = {}
     with file.open("rb") as stream:
@@ -54,7 +54,7 @@ def with_warcio(file: Path, decode: bool) -> Pages:
 def with_fastwarc(file: Path, decode: bool) -> Pages:
     from fastwarc.warc import ArchiveIterator
 
-    from llmkit.data.pages import text_of
+    from llmkit.data.sources.pages import text_of
 
     found: Pages = {}
     for record in ArchiveIterator(str(file), auto_decode="all", strict_mode=False):

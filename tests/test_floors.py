@@ -63,7 +63,7 @@ VAGUE = {"utils.py", "common.py", "helpers.py", "misc.py"}
 
 
 def room(module: str) -> str:
-    """`llmkit.data.shards` -> `data`; `llmkit` itself -> the empty text."""
+    """`llmkit.data.tokens.shards` -> `data`; `llmkit` itself -> the empty text."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 

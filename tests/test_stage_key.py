@@ -115,7 +115,7 @@ def test_data_set_at_two_revisions_has_both_commits(
 
 
 def test_what_cannot_change_the_bytes_is_not_in_the_key() -> None:
-    from llmkit.data.conversations import HubConversations
+    from llmkit.data.chat.conversations import HubConversations
     from llmkit.stages.sft import SFT
 
     def key(**changes: object) -> dict:

@@ -171,7 +171,7 @@ def test_held_out_pairs_and_kinds_become_columns() -> None:
 
 
 def test_pairs_are_read_as_the_stages_write_them() -> None:
-    from llmkit.data.preferences import Pair
+    from llmkit.data.chat.preferences import Pair
     from llmkit.trainers.pair_figures import accuracy_figures, length_baseline
 
     pairs = [Pair([], "yes", "certainly not", "form"), Pair([], "no, none", "yes", "sums")] * 5

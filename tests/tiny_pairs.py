@@ -42,7 +42,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def source(file: Path, **options: Any) -> Any:
-    from llmkit.data.preferences import PathPreferences
+    from llmkit.data.chat.preferences import PathPreferences
 
     return PathPreferences(path=str(file), **options)
 

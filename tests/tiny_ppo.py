@@ -83,7 +83,7 @@ def make_inputs(folder: Path) -> None:
 
 def tiny_stage(folder: Path, **changes: Any) -> Any:
     """Five rollouts of 8 completions, rewarded by `vowels` and a reward model."""
-    from llmkit.data.prompts import PathPrompts
+    from llmkit.data.chat.prompts import PathPrompts
     from llmkit.rewards.function import FunctionReward
     from llmkit.rewards.model import ModelReward
     from llmkit.stages.ppo import PPO

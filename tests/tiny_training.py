@@ -47,7 +47,7 @@ def make_tokenizer(folder: Path) -> Any:
 
 def make_shards(folder: Path, tokenizer: Any, documents: int = 60) -> None:
     """Random documents of these words, a tenth of them for validation."""
-    from llmkit.data.shard_files import ShardWriter, write_json
+    from llmkit.data.tokens.shard_files import ShardWriter, write_json
 
     choose = random.Random(0)
     texts = [" ".join(choose.choices(WORDS, k=choose.randint(5, 40))) for _ in range(documents)]

@@ -26,7 +26,7 @@ def make_inputs(folder: Path) -> None:
 
 def tiny_stage(folder: Path, **changes: Any) -> Any:
     """A stage of 60 steps that saves every tenth, which is enough to learn the four answers."""
-    from llmkit.data.conversations import PathConversations
+    from llmkit.data.chat.conversations import PathConversations
     from llmkit.stages.sft import SFT
 
     args = {

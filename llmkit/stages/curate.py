@@ -2,8 +2,9 @@
 
 Writes `documents/NNNNN.parquet` in FineWeb's columns, `removed/NNNNN.parquet` (why each removed
 document went), `removed_samples.jsonl` (the text of some, by rule) and `stats.json` (the funnel).
-The rules and where they are published stand in the modules that `llmkit/data/steps.py` names; how
-the work is cut up, resumed and shared among processes in `llmkit/data/phases.py`.
+The rules and where they are published stand in the modules that `llmkit/data/curation/steps.py`
+names; how the work is cut up, resumed and shared among processes in
+`llmkit/data/curation/phases.py`.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from llmkit.data.budget import Limit, budget
-from llmkit.data.c4 import C4Quality
-from llmkit.data.dedup import ExactDedup
-from llmkit.data.filters import Step
-from llmkit.data.fineweb import FineWebQuality
-from llmkit.data.gopher import GopherQuality, GopherRepetition
-from llmkit.data.published import FINEWEB_REMOVED_PERCENT, FINEWEB_RULE_PERCENT
-from llmkit.data.removed import SAMPLES
-from llmkit.data.source import Source
-from llmkit.data.token_estimate import DESCRIPTION
+from llmkit.data.curation.c4 import C4Quality
+from llmkit.data.curation.dedup import ExactDedup
+from llmkit.data.curation.filters import Step
+from llmkit.data.curation.fineweb import FineWebQuality
+from llmkit.data.curation.gopher import GopherQuality, GopherRepetition
+from llmkit.data.curation.published import FINEWEB_REMOVED_PERCENT, FINEWEB_RULE_PERCENT
+from llmkit.data.curation.removed import SAMPLES
+from llmkit.data.sources.budget import Limit, budget
+from llmkit.data.sources.source import Source
+from llmkit.data.tokens.token_estimate import DESCRIPTION
 from llmkit.errors import Problem
 from llmkit.schema import Keyed, Named
 from llmkit.stage import Context, Facts, Stage
 
 if TYPE_CHECKING:
-    from llmkit.data.curation import Outcome
-    from llmkit.data.phases import Curation
+    from llmkit.data.curation.phases import Curation
+    from llmkit.data.curation.run import Outcome
 
 FINEWEB_ORDER = (
     GopherRepetition(),
@@ -49,9 +50,10 @@ class Curate(Stage):
     libraries: ClassVar[tuple[str, ...]] = ("datasets", "pyarrow", "numpy")
     unkeyed: ClassVar[tuple[str, ...]] = ("num_proc",)
 
-    sources: Annotated[tuple[Source, ...], Keyed("llmkit.data.sources:SOURCES")]
+    sources: Annotated[tuple[Source, ...], Keyed("llmkit.data.sources.table:SOURCES")]
     steps: Annotated[
-        tuple[Step, ...], Named("llmkit.data.steps:STEPS", "llmkit.data.steps:PRESETS")
+        tuple[Step, ...],
+        Named("llmkit.data.curation.steps:STEPS", "llmkit.data.curation.steps:PRESETS"),
     ] = FINEWEB_ORDER
     limit: int | Limit | None = None  # of the input, over all sources
     max_bad_rows: int = 0  # rows without a usable text that are left out before it is an error
@@ -86,10 +88,10 @@ class Curate(Stage):
             yield from source.hub_data()
 
     def run(self, context: Context) -> dict[str, Any]:
-        from llmkit.data.curation import Run
-        from llmkit.data.feed import Feed
-        from llmkit.data.phases import Curation
-        from llmkit.data.workers import cores
+        from llmkit.data.curation.feed import Feed
+        from llmkit.data.curation.phases import Curation
+        from llmkit.data.curation.run import Run
+        from llmkit.data.curation.workers import cores
 
         curation = Curation(
             out=context.out,

@@ -51,8 +51,8 @@ class Evaluate(Stage):
     tasks: Annotated[list[Any], Named("llmkit.tasks:TASKS")]
     revision: str | None = None
     shards: Annotated[str | None, Refers("shards", optional=True)] = None
-    conversations: Annotated[list[Any], Keyed("llmkit.data.conversations:CONVERSATIONS")] = field(
-        default_factory=list
+    conversations: Annotated[list[Any], Keyed("llmkit.data.chat.conversations:CONVERSATIONS")] = (
+        field(default_factory=list)
     )
     overlap: bool = True
     batch_size: int = 256

@@ -120,8 +120,8 @@ def prompts_of(file: Path) -> Iterator[Prompt]:
     Raises:
         InputError: it is missing or not text, or a row holds no prompt.
     """
-    from llmkit.data.chat_rows import checked
-    from llmkit.data.readers import json_rows
+    from llmkit.data.chat.chat_rows import checked
+    from llmkit.data.sources.readers import json_rows
 
     if file.suffix not in (".jsonl", ".ndjson"):
         yield from lines_of(file)

@@ -45,8 +45,8 @@ class PPO(PolicyStage):
 
     refused: ClassVar[Mapping[str, str]] = REFUSED
 
-    dataset: Annotated[list[Any], Keyed("llmkit.data.prompts:PROMPTS")]
-    eval_dataset: Annotated[list[Any] | None, Keyed("llmkit.data.prompts:PROMPTS")] = None
+    dataset: Annotated[list[Any], Keyed("llmkit.data.chat.prompts:PROMPTS")]
+    eval_dataset: Annotated[list[Any] | None, Keyed("llmkit.data.chat.prompts:PROMPTS")] = None
     args: Annotated[dict[str, Any], Passes("llmkit.PPOConfig")] = field(default_factory=dict)
     kl_bound: float = 10.0
     value_model: Literal["policy", "reward"] = "policy"
@@ -151,8 +151,8 @@ class PPO(PolicyStage):
         room: int,
     ) -> tuple[list[Row], int]:
         """The prompts that leave room for a completion, and how many rows were bad."""
-        from llmkit.data.prompts import gathered
-        from llmkit.data.readers import BadRows
+        from llmkit.data.chat.prompts import gathered
+        from llmkit.data.sources.readers import BadRows
         from llmkit.model import encode_conversations
 
         bad_rows = BadRows(self.max_bad_rows)

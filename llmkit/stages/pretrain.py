@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         TrainingArguments,
     )
 
-    from llmkit.data.shards import TokenWindows
+    from llmkit.data.tokens.shards import TokenWindows
     from llmkit.trainers.pretraining import Pretrainer
 
 REFUSED = {
@@ -166,8 +166,8 @@ class Pretrain(Stage):
 
     def _trainer(self, context: Context) -> Pretrainer:
         """A trainer with its model, the windows and the schedule."""
-        from llmkit.data.shard_files import read_index
-        from llmkit.data.shards import TokenWindows
+        from llmkit.data.tokens.shard_files import read_index
+        from llmkit.data.tokens.shards import TokenWindows
         from llmkit.model import load_tokenizer
         from llmkit.trainers.pretraining import Pretrainer
         from llmkit.trainers.spikes import SpikeWatch

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
     from trl import SFTConfig
 
-    from llmkit.data.chat_rows import Messages
+    from llmkit.data.chat.chat_rows import Messages
     from llmkit.trainers.tuning import Rows
 
 # Arguments of SFTConfig that say again, or against, what this stage does.
@@ -74,7 +74,7 @@ class SFT(Stage):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "accelerate", "peft")
 
     model: Annotated[str, Refers("model")]
-    dataset: Annotated[list[Any], Keyed("llmkit.data.conversations:CONVERSATIONS")]
+    dataset: Annotated[list[Any], Keyed("llmkit.data.chat.conversations:CONVERSATIONS")]
     revision: str | None = None
     args: Annotated[dict[str, Any], Passes("trl.SFTConfig")] = field(default_factory=dict)
     peft: Annotated[dict[str, Any] | None, Passes("peft.LoraConfig")] = None
@@ -170,8 +170,8 @@ class SFT(Stage):
         }
 
     def _conversations(self, context: Context) -> tuple[list[Messages], dict[str, Any]]:
-        from llmkit.data.conversations import gathered
-        from llmkit.data.readers import BadRows
+        from llmkit.data.chat.conversations import gathered
+        from llmkit.data.sources.readers import BadRows
 
         bad_rows = BadRows(self.max_bad_rows)
         chats = gathered(self.dataset, context.world, context.inputs, context.seed, bad_rows)

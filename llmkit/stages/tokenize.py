@@ -1,9 +1,9 @@
 """tokenize: documents -> memory-mapped shards of token ids, split in training and validation.
 
-Which documents validate is decided by their text (`llmkit.data.holdout`), and what encodes them by
-a comparison (`llmkit.data.encoding_backend`). The layout of the files stands in
-`llmkit.data.shard_files`, their reader in `llmkit.data.shards`. After a kill the finished shards
-stay, and the rest comes out in the same bytes.
+Which documents validate is decided by their text (`llmkit.data.tokens.holdout`), and what encodes
+them by a comparison (`llmkit.data.tokens.encoding_backend`). The layout of the files stands in
+`llmkit.data.tokens.shard_files`, their reader in `llmkit.data.tokens.shards`. After a kill the
+finished shards stay, and the rest comes out in the same bytes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from llmkit.schema import Refers
 from llmkit.stage import Context, Facts, Stage, log
 
 if TYPE_CHECKING:
-    from llmkit.data.holdout import Holdout
-    from llmkit.data.shard_files import ShardWriter
+    from llmkit.data.tokens.holdout import Holdout
+    from llmkit.data.tokens.shard_files import ShardWriter
 
 SAMPLE_BYTES = 1_000_000  # of documents, on which backends are compared
 SPLITS = ("validation", "train")
@@ -85,7 +85,7 @@ class Tokenize(Stage):
 
     def _llmc_problems(self) -> Iterator[Problem]:
         """The files that are to be read are there, and are llm.c's."""
-        from llmkit.data.llmc_bin import files_of, read_tokens
+        from llmkit.data.tokens.llmc_bin import files_of, read_tokens
 
         try:
             for files in files_of(str(self.from_llmc)).values():
@@ -95,13 +95,13 @@ class Tokenize(Stage):
 
     def files(self) -> Iterator[Path]:
         if self.from_llmc is not None:
-            from llmkit.data.llmc_bin import files_of
+            from llmkit.data.tokens.llmc_bin import files_of
 
             yield from (file for files in files_of(self.from_llmc).values() for file in files)
 
     def run(self, context: Context) -> dict[str, Any]:
-        from llmkit.data import llmc_bin
-        from llmkit.data.shard_files import token_dtype, write_json
+        from llmkit.data.tokens import llmc_bin
+        from llmkit.data.tokens.shard_files import token_dtype, write_json
 
         tokenizer, vocab_size = self._tokenizer(context)
         started = time.monotonic()
@@ -135,10 +135,10 @@ class Tokenize(Stage):
         self, context: Context, tokenizer: Any, writers: Mapping[str, ShardWriter]
     ) -> dict[str, Any]:
         """The documents into the writers, by the fastest backend that is right; which one it is."""
-        from llmkit.data.bpe import plain_encoder
         from llmkit.data.documents import sample_documents
-        from llmkit.data.encoding import encode
-        from llmkit.data.encoding_backend import choose
+        from llmkit.data.tokens.bpe import plain_encoder
+        from llmkit.data.tokens.encoding import encode
+        from llmkit.data.tokens.encoding_backend import choose
 
         folder = Path(context.inputs[str(self.documents)])
         holdout = self._holdout(context, folder)
@@ -158,9 +158,9 @@ class Tokenize(Stage):
         """llm.c's tokens into the writers; the bytes of their text are counted by the tokenizer."""
         import numpy as np
 
-        from llmkit.data import llmc_bin
-        from llmkit.data.bpe import plain_encoder
-        from llmkit.data.tiktoken_ranks import token_sizes
+        from llmkit.data.tokens import llmc_bin
+        from llmkit.data.tokens.bpe import plain_encoder
+        from llmkit.data.tokens.tiktoken_ranks import token_sizes
 
         sizes = token_sizes(plain_encoder(tokenizer))
         for split, files in llmc_bin.files_of(str(self.from_llmc)).items():
@@ -180,7 +180,7 @@ class Tokenize(Stage):
         """The tokenizer, and the number of its ids, holes included."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        from llmkit.data.bpe import num_ids
+        from llmkit.data.tokens.bpe import num_ids
 
         tokenizer = AutoTokenizer.from_pretrained(context.inputs[str(self.tokenizer)])
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -193,8 +193,8 @@ class Tokenize(Stage):
 
     def _holdout(self, context: Context, folder: Path) -> Holdout:
         """How the documents are divided; counted once, and remembered over a kill."""
-        from llmkit.data.holdout import Holdout, divide
-        from llmkit.data.shard_files import write_json
+        from llmkit.data.tokens.holdout import Holdout, divide
+        from llmkit.data.tokens.shard_files import write_json
 
         note = context.scratch / "holdout.json"
         if note.is_file():
@@ -204,7 +204,7 @@ class Tokenize(Stage):
         return holdout
 
     def _writer(self, context: Context, split: str, vocab_size: int, eos: int) -> ShardWriter:
-        from llmkit.data.shard_files import ShardWriter
+        from llmkit.data.tokens.shard_files import ShardWriter
 
         return ShardWriter(
             context.out,
@@ -217,8 +217,8 @@ class Tokenize(Stage):
 
     def _gates(self, context: Context, index: dict[str, Any]) -> None:
         """Judge the files as they lie on the disk, not what was meant to be written."""
-        from llmkit.data.shard_audit import audit, seen_in_training
-        from llmkit.data.shard_files import damaged_files, shards_of
+        from llmkit.data.tokens.shard_audit import audit, seen_in_training
+        from llmkit.data.tokens.shard_files import damaged_files, shards_of
 
         found, bound = audit(context.out), f"below {index['vocab_size']}"
         in_vocabulary = found.largest_id < index["vocab_size"]

@@ -2,7 +2,7 @@
 
 The folder is what `AutoTokenizer.from_pretrained` reads, with the same tokens as tiktoken's rank
 file beside it. How a vocabulary is learnt and where the split patterns come from stands in
-`llmkit.data.bpe`; where specials stand, in `llmkit.data.vocabulary`.
+`llmkit.data.tokens.bpe`; where specials stand, in `llmkit.data.tokens.vocabulary`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from llmkit.data import bpe, tiktoken_ranks, vocabulary
+from llmkit.data.tokens import bpe, tiktoken_ranks, vocabulary
 from llmkit.errors import InputError, Problem
 from llmkit.schema import Refers
 from llmkit.stage import Context, Facts, Stage, log
@@ -23,8 +23,8 @@ from llmkit.stage import Context, Facts, Stage, log
 if TYPE_CHECKING:
     import tokenizers
 
-    from llmkit.data.tokenizer_quality import EvenSample
-    from llmkit.data.training_estimate import Estimate
+    from llmkit.data.tokens.tokenizer_quality import EvenSample
+    from llmkit.data.tokens.training_estimate import Estimate
 
 SMALLEST_VOCABULARY = bpe.NUM_BYTES + len(bpe.SPECIALS)
 SAMPLE_BYTES = 2_000_000  # of documents, on which the tokenizer is measured
@@ -142,9 +142,9 @@ class Tokenizer(Stage):
     def run(self, context: Context) -> dict[str, Any]:
         from transformers import AutoTokenizer
 
-        from llmkit.data import tokenizer_gates as gates
-        from llmkit.data.tokenizer_comparison import compare
-        from llmkit.data.tokenizer_quality import Encoded, EvenSample
+        from llmkit.data.tokens import tokenizer_gates as gates
+        from llmkit.data.tokens.tokenizer_comparison import compare
+        from llmkit.data.tokens.tokenizer_quality import Encoded, EvenSample
 
         sample = EvenSample(SAMPLE_BYTES)
         if self.from_tiktoken is not None:
@@ -187,7 +187,8 @@ class Tokenizer(Stage):
 
     def _estimate(self, context: Context, learned: int) -> Estimate:
         """What the training will take; refused where the machine has not that much memory."""
-        from llmkit.data import documents, training_estimate
+        from llmkit.data import documents
+        from llmkit.data.tokens import training_estimate
 
         folder = Path(context.inputs[str(self.documents)])
         count, size = documents.size_of(folder)

@@ -34,8 +34,8 @@ class BitsPerByteTask(LikelihoodTask):
         seed: int,
         shards: Path | None,
     ) -> Iterator[Passage]:
-        from llmkit.data.bpe import num_ids
-        from llmkit.data.shards import TokenStream
+        from llmkit.data.tokens.bpe import num_ids
+        from llmkit.data.tokens.shards import TokenStream
 
         if shards is None:
             remedy = "name the tokenize stage with `shards:`"

@@ -11,7 +11,7 @@ from llmkit.schema import Keyed
 from llmkit.tasks.task import Measured
 
 if TYPE_CHECKING:
-    from llmkit.data.chat_rows import Messages
+    from llmkit.data.chat.chat_rows import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class HeldOut(Measured):
         max_bad_rows: rows without a usable conversation that are left out before it is an error.
     """
 
-    dataset: Annotated[list[Any], Keyed("llmkit.data.conversations:HELD_OUT")]
+    dataset: Annotated[list[Any], Keyed("llmkit.data.chat.conversations:HELD_OUT")]
     max_bad_rows: int = 0
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class HeldOut(Measured):
 
     def chats(self, world: Mapping[str, Any], seed: int) -> list[Messages]:
         """All conversations of `dataset`. Raises InputError as their sources do."""
-        from llmkit.data.conversations import gathered
-        from llmkit.data.readers import BadRows
+        from llmkit.data.chat.conversations import gathered
+        from llmkit.data.sources.readers import BadRows
 
         return gathered(self.dataset, world, {}, seed, BadRows(self.max_bad_rows))

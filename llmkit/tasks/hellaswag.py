@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, ClassVar
 
-from llmkit.data.readers import BadRows
-from llmkit.data.row_sources import HubRows, PathRows, RowSource, gathered, sliced
+from llmkit.data.chat.row_sources import HubRows, PathRows, RowSource, gathered, sliced
+from llmkit.data.sources.readers import BadRows
 from llmkit.errors import InputError
 from llmkit.schema import Keyed
 from llmkit.tasks.task import Choice, ChoiceTask

@@ -17,7 +17,7 @@ from llmkit.tasks.task import ChoiceTask, Example, LikelihoodTask, Measured, Tas
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from llmkit.data.conversations import ConversationSource
+    from llmkit.data.chat.conversations import ConversationSource
 
 DECODED = 1000  # documents at once
 NAMED = 5  # overlapping examples that are told word by word
@@ -47,7 +47,7 @@ class TrainingText:
     def _messages(self, source: ConversationSource) -> Iterator[str]:
         import sys
 
-        from llmkit.data.readers import BadRows
+        from llmkit.data.sources.readers import BadRows
 
         unbounded = BadRows(sys.maxsize)  # the stage that trains on them has judged them
         for chat in source.rows(self.world, self.inputs, self.seed, unbounded):
@@ -58,8 +58,8 @@ def maker_of(
     shards: Path, tokenizers: Iterable[PreTrainedTokenizerFast]
 ) -> PreTrainedTokenizerFast | None:
     """The one of `tokenizers` that made the shards, as far as their vocabulary and end tell."""
-    from llmkit.data.bpe import num_ids
-    from llmkit.data.shards import TokenStream
+    from llmkit.data.tokens.bpe import num_ids
+    from llmkit.data.tokens.shards import TokenStream
 
     stream = TokenStream(shards, "train")
     made = (stream.vocab_size, stream.eos)
@@ -68,7 +68,7 @@ def maker_of(
 
 def documents(shards: Path, tokenizer: PreTrainedTokenizerFast, label: str) -> Iterator[str]:
     """The training documents of `shards`, as the tokenizer that made them spells them."""
-    from llmkit.data.shards import TokenStream
+    from llmkit.data.tokens.shards import TokenStream
 
     stream, decode = TokenStream(shards, "train"), tokenizer.backend_tokenizer.decode_batch
     ids: list[list[int]] = []

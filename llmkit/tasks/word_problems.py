@@ -14,14 +14,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from llmkit.data.row_sources import HubRows, PathRows, RowSource
+from llmkit.data.chat.row_sources import HubRows, PathRows, RowSource
 from llmkit.schema import Keyed
 from llmkit.tasks.held_out import HeldOut
 from llmkit.tasks.numbers import last_number
 from llmkit.tasks.task import Completion, Example, Task
 
 if TYPE_CHECKING:
-    from llmkit.data.chat_rows import Messages
+    from llmkit.data.chat.chat_rows import Messages
 
 PROBLEMS = {
     "hub": "llmkit.tasks.word_problems:HubProblems",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.metrics.intervals import mean, wilson
 
 if TYPE_CHECKING:
-    from llmkit.data.preferences import Pair
+    from llmkit.data.chat.preferences import Pair
 
 
 def right(margins: Sequence[float]) -> float:

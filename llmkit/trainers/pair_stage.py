@@ -69,8 +69,10 @@ class PairStage(Stage):
     task_type: ClassVar[str] = ""  # peft's name of what is trained
 
     model: Annotated[str, Refers("model")]
-    dataset: Annotated[list[Any], Keyed("llmkit.data.preferences:PREFERENCES")]
-    eval_dataset: Annotated[list[Any] | None, Keyed("llmkit.data.preferences:PREFERENCES")] = None
+    dataset: Annotated[list[Any], Keyed("llmkit.data.chat.preferences:PREFERENCES")]
+    eval_dataset: Annotated[list[Any] | None, Keyed("llmkit.data.chat.preferences:PREFERENCES")] = (
+        None
+    )
     eval_fraction: float | None = None
     revision: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
@@ -161,8 +163,8 @@ class PairStage(Stage):
         self, context: Context, tokenizer: PreTrainedTokenizerFast, room: int
     ) -> tuple[PairRows, PairRows, dict[str, Any]]:
         """Pairs to train on and pairs held out, as ids; figures of both. The gates are passed."""
-        from llmkit.data.preferences import gathered
-        from llmkit.data.readers import BadRows
+        from llmkit.data.chat.preferences import gathered
+        from llmkit.data.sources.readers import BadRows
         from llmkit.trainers import pairs
 
         bad_rows = BadRows(self.max_bad_rows)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
-from llmkit.data.holdout import text_hash
+from llmkit.data.tokens.holdout import text_hash
 from llmkit.errors import InputError
 from llmkit.model import encode_conversations
 from llmkit.progress import Progress
@@ -28,8 +28,8 @@ from llmkit.reward_model import closing_ids, shared, without_end
 from llmkit.stage import Context
 
 if TYPE_CHECKING:
-    from llmkit.data.chat_rows import Messages
-    from llmkit.data.preferences import Pair
+    from llmkit.data.chat.chat_rows import Messages
+    from llmkit.data.chat.preferences import Pair
 
 Ids = np.ndarray  # of int32
 

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerControl, default_data_collator
 
-from llmkit.data.shards import TokenWindows
+from llmkit.data.tokens.shards import TokenWindows
 from llmkit.progress import Progress
 from llmkit.tasks.choosing import chosen, shares
 from llmkit.tasks.task import Choice

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from llmkit.data.bpe import num_ids
+from llmkit.data.tokens.bpe import num_ids
 from llmkit.errors import InputError, UserError
 from llmkit.model import context_length, load_model
 

@@ -21,7 +21,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from trl import SFTTrainer
 from trl.chat_template_utils import get_training_chat_template
 
-from llmkit.data.chat_rows import Messages
+from llmkit.data.chat.chat_rows import Messages
 from llmkit.decode import complete
 from llmkit.errors import InputError
 from llmkit.model import (

@@ -10,11 +10,11 @@ from itertools import islice
 
 import pytest
 
-from llmkit.data.c4 import C4Quality
+from llmkit.data.curation.c4 import C4Quality
+from llmkit.data.curation.filters import Dropped
+from llmkit.data.curation.fineweb import FineWebQuality
+from llmkit.data.curation.gopher import GopherQuality, GopherRepetition
 from llmkit.data.documents import Document
-from llmkit.data.filters import Dropped
-from llmkit.data.fineweb import FineWebQuality
-from llmkit.data.gopher import GopherQuality, GopherRepetition
 from llmkit.data.tinyworld import sums
 from llmkit.data.tinyworld.conversations import conversations
 from llmkit.data.tinyworld.documents import documents

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from llmkit.build import Builder
-from llmkit.data.books import GutenbergBoilerplate, Split
-from llmkit.data.dedup import ExactDedup
+from llmkit.data.curation.books import GutenbergBoilerplate, Split
+from llmkit.data.curation.dedup import ExactDedup
+from llmkit.data.curation.gopher import GopherQuality
 from llmkit.data.documents import iter_texts
-from llmkit.data.gopher import GopherQuality
-from llmkit.data.sources import HubSource, PathSource, TinyworldDocuments, TinyworldSource
+from llmkit.data.sources.table import HubSource, PathSource, TinyworldDocuments, TinyworldSource
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context
 from llmkit.stages.curate import Curate
@@ -139,11 +139,11 @@ def test_nothing_kept_is_an_error_that_counts_the_reasons(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from llmkit.data.sources import PathSource
+from llmkit.data.sources.table import PathSource
 from llmkit.stage import Context
 from llmkit.stages.curate import FINEWEB_ORDER, Curate
-from llmkit.data.minhash import MinHash
-from llmkit.data.books import Split
+from llmkit.data.curation.minhash import MinHash
+from llmkit.data.curation.books import Split
 path, out, num_proc = sys.argv[1:]
 steps = (*FINEWEB_ORDER, Split(max_characters=2000), MinHash())
 stage = Curate(

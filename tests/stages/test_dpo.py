@@ -77,7 +77,7 @@ def test_rewards_are_gains_in_log_probability(
     inputs: Path, finished: tuple[Path, Any, Any]
 ) -> None:
     """The held-out figures again, from the two folders alone."""
-    from llmkit.data.preferences import Pair
+    from llmkit.data.chat.preferences import Pair
     from llmkit.trainers.pairs import divided
 
     tokenizer = AutoTokenizer.from_pretrained(finished[0])

@@ -17,8 +17,8 @@ from tiny_chat import tiny_folder
 from tiny_training import make_shards
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmkit.data.conversations import PathConversations
-from llmkit.data.shards import TokenStream
+from llmkit.data.chat.conversations import PathConversations
+from llmkit.data.tokens.shards import TokenStream
 from llmkit.errors import GateError, InputError
 from llmkit.metrics.intervals import mean, wilson
 from llmkit.stage import Context, Facts

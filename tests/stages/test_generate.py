@@ -10,8 +10,8 @@ import pytest
 from tiny_chat import tiny_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmkit.data.chat_rows import read_file
-from llmkit.data.readers import BadRows
+from llmkit.data.chat.chat_rows import read_file
+from llmkit.data.sources.readers import BadRows
 from llmkit.errors import InputError
 from llmkit.stage import Context, Facts
 from llmkit.stages.generate import Generate, prompts_of

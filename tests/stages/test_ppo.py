@@ -16,7 +16,7 @@ from tiny_ppo import (
 from tiny_training import artefacts
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-from llmkit.data.prompts import PathPrompts
+from llmkit.data.chat.prompts import PathPrompts
 from llmkit.errors import GateError, InputError, UserError
 from llmkit.stage import Facts
 

@@ -102,7 +102,7 @@ def test_first_loss_is_the_mean_over_predicted_tokens(inputs: Path, tmp_path: Pa
         losses.append(json.loads(line)["first_loss"])
     from transformers import set_seed
 
-    from llmkit.data.shards import TokenWindows
+    from llmkit.data.tokens.shards import TokenWindows
 
     set_seed(3)
     config = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").config
@@ -216,7 +216,7 @@ def test_a_kill_after_the_last_step_trains_no_further(
 
 
 def test_epochs_become_steps_over_reshuffled_windows(inputs: Path, tmp_path: Path) -> None:
-    from llmkit.data.shards import TokenWindows
+    from llmkit.data.tokens.shards import TokenWindows
 
     windows = len(TokenWindows(inputs / "shards", "train", CONTEXT))
     args = {"max_steps": -1, "num_train_epochs": 1.5, "save_strategy": "no"}

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from llmkit.data import bpe, encoding
 from llmkit.data.documents import Document, write_documents
-from llmkit.data.encoding import batches
-from llmkit.data.encoding_backend import Choice
-from llmkit.data.shard_files import ShardWriter, verify
-from llmkit.data.shards import TokenStream, TokenWindows
+from llmkit.data.tokens import bpe, encoding
+from llmkit.data.tokens.encoding import batches
+from llmkit.data.tokens.encoding_backend import Choice
+from llmkit.data.tokens.shard_files import ShardWriter, verify
+from llmkit.data.tokens.shards import TokenStream, TokenWindows
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context, Facts
 from llmkit.stages.tokenize import Tokenize
@@ -147,8 +147,8 @@ def test_killed_and_run_again_gives_the_same_bytes(made, inputs, tmp_path):
     program = f"""
 import os, signal
 from pathlib import Path
-from llmkit.data import encoding
-from llmkit.data.shard_files import ShardWriter
+from llmkit.data.tokens import encoding
+from llmkit.data.tokens.shard_files import ShardWriter
 from llmkit.stage import Context
 from llmkit.stages import tokenize
 encoding.BATCH_BYTES = 3000

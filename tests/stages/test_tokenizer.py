@@ -8,8 +8,8 @@ import sys
 import pytest
 from transformers import AutoTokenizer
 
-from llmkit.data import training_estimate
 from llmkit.data.documents import Document, write_documents
+from llmkit.data.tokens import training_estimate
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context, Facts
 from llmkit.stages.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ import pytest
 from tiny_chat import tiny_tokenizer
 from tiny_training import make_shards
 
-from llmkit.data.conversations import PathConversations
+from llmkit.data.chat.conversations import PathConversations
 from llmkit.errors import InputError
 from llmkit.tasks.bits_per_byte import BitsPerByteTask
 from llmkit.tasks.conversation_loss import ConversationLoss
@@ -97,7 +97,7 @@ def test_ids_that_are_not_taken_count_as_rows(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    from llmkit.data.bpe import num_ids
+    from llmkit.data.tokens.bpe import num_ids
     from llmkit.trainers.starting import from_tokenizer
 
     words = models.WordLevel({"a": 0, "<e>": 9}, unk_token="a")

@@ -9,8 +9,8 @@ import pytest
 from tiny_chat import tiny_tokenizer
 from tiny_training import WORDS, make_shards
 
-from llmkit.data.conversations import PathConversations
-from llmkit.data.shards import TokenStream
+from llmkit.data.chat.conversations import PathConversations
+from llmkit.data.tokens.shards import TokenStream
 from llmkit.tasks.bits_per_byte import BitsPerByteTask
 from llmkit.tasks.conversation_loss import ConversationLoss
 from llmkit.tasks.task import Example

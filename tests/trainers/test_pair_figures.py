@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.data.preferences import Pair
+from llmkit.data.chat.preferences import Pair
 from llmkit.metrics.intervals import wilson
 from llmkit.trainers.pair_figures import accuracy_figures, length_baseline, right
 

@@ -12,7 +12,7 @@ import torch
 from tiny_chat import tiny_folder, tiny_model, tiny_tokenizer
 from trl import DPOConfig, RewardConfig
 
-from llmkit.data.preferences import Pair
+from llmkit.data.chat.preferences import Pair
 from llmkit.errors import GateError
 from llmkit.reward_model import fresh_reward_model
 from llmkit.stage import Context

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny_chat import TEMPLATE, ids_by_hand, tiny_tokenizer
 
-from llmkit.data.preferences import Pair
+from llmkit.data.chat.preferences import Pair
 from llmkit.errors import GateError, InputError
 from llmkit.stage import Context
 from llmkit.trainers.pairs import (
