@@ -8,7 +8,9 @@ from typing import Any
 import llmkit
 
 SPECIALS = ["<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-TEMPLATE = (Path(llmkit.__file__).parent / "data/templates/chat.jinja").read_text(encoding="utf-8")
+TEMPLATE = (Path(llmkit.__file__).parent / "data/tokens/templates/chat.jinja").read_text(
+    encoding="utf-8"
+)
 TEXTS = [
     "What is the colour of the sky over the town? The sky is blue, and the sea is blue too.",
     "Who bakes the bread in the village? Anna bakes the bread. I do not know who that is.",
