@@ -98,6 +98,10 @@ class Stage:
         """What makes this stage impossible, told before anything runs. Paths start at its keys."""
         yield from ()
 
+    def versioned(self) -> tuple[str, ...]:
+        """The libraries whose versions are part of this stage's key."""
+        return self.libraries
+
     def files(self) -> Iterator[Path]:
         """Local files and folders that this stage reads and no stage made: part of its key."""
         yield from ()

@@ -187,7 +187,7 @@ def parts_of(
         "parents": dict(parents),
         "files": {str(path): digests.of(path) for path in local_inputs(recipe, name)},
         "hub": hub_commits(recipe, name),
-        "versions": versions(recipe.stages[name].libraries),
+        "versions": versions(recipe.stages[name].versioned()),
     }
 
 

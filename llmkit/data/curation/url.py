@@ -59,6 +59,9 @@ class Url(Step):
         for key in INTEGRATED:
             yield from map(Path, getattr(self, key))
 
+    def libraries(self) -> tuple[str, ...]:
+        return ("tldextract", *(["datatrove"] if self.use_integrated_lists else []))
+
     def load(self) -> None:
         lists_of(self)
 

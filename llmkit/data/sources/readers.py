@@ -42,7 +42,7 @@ class BadRows:
         quarantine: what web sources set aside, which is not bounded.
     """
 
-    allowed: int = 0
+    allowed: int | None = 0  # None: any number
     count: int = 0
     named: list[str] = field(default_factory=list)
     where: list[tuple[str, str]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class BadRows:
         if len(self.named) < NAMED_BAD_ROWS:
             self.named.append(f"{name}: {what}")
             self.where.append((where, what))
-        if self.count > self.allowed:
+        if self.allowed is not None and self.count > self.allowed:
             raise self._too_many(where, what)
 
     def _too_many(self, where: str, what: str) -> InputError:
@@ -78,13 +78,13 @@ class BadRows:
         Raises:
             InputError: when more rows are bad than `allowed`, in the words of `add`.
         """
-        left = self.allowed - self.count
+        left = None if self.allowed is None else self.allowed - self.count
         self.count += other.count
         room = NAMED_BAD_ROWS - len(self.named)
         self.named += other.named[:room]
         self.where += other.where[:room]
         self.quarantine.add(other.quarantine)
-        if other.count > left:
+        if left is not None and other.count > left:
             raise self._too_many(*other.where[min(left, len(other.where) - 1)])
 
 
