@@ -31,7 +31,7 @@ def test_by_suffix(tmp_path, name, kind):
     ("content", "kind"),
     [
         (b"WARC/1.0\r\nWARC-Type: warcinfo\r\n", "warc"),
-        (gzip.compress(b"WARC/1.1\r\n"), "warc"),
+        (gzip.compress(b"WARC/1.1\r\n", mtime=0), "warc"),
         (b"filedesc://a.arc 0.0.0.0 20140216050221 text/plain 75\n", "warc"),
         (b"PAR1\x15\x04", "parquet"),
         (b" <!DOCTYPE html><html>", "html"),
