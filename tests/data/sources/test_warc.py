@@ -58,6 +58,7 @@ RECORDS = [
         zstd(b"".join(RECORDS)),
         b"".join(map(zstd, RECORDS)),
     ],
+    ids=["plain", "gzip members", "one gzip member", "zstd", "zstd frames"],
 )
 def test_the_packing_makes_no_difference(read_bytes, content):
     documents, quarantine = read_bytes(content)
