@@ -61,6 +61,7 @@ def test_what_is_before_the_damage_comes_through():
         (zstd(TEXT)[:-9], "zst", "truncated"),
         (b"plain text", "zst", "corrupt"),
     ],
+    ids=["cut", "checksum", "tail", "no gzip", "one byte", "zstd cut", "no zstd"],
 )
 def test_damage_has_a_reason(packed, packing, reason):
     with pytest.raises(Damaged) as error:
