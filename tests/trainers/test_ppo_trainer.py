@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from tiny_chat import tiny_folder, tiny_model, tiny_tokenizer
-from tiny_ppo import ASKED, CONFIG, ppo_config, ppo_trainer, vowels
+from tiny_ppo import ASKED, ppo_config, ppo_trainer, vowels
 
 from llmkit.errors import GateError, UserError
 from llmkit.stage import Context
@@ -386,9 +386,10 @@ def test_in_python_a_folder_is_enough(tmp_path: Path) -> None:
     import llmkit
 
     tiny_folder(tmp_path / "base")
+    assert isinstance(ppo_config(tmp_path), llmkit.PPOConfig)
     trainer = llmkit.PPOTrainer(
         model=str(tmp_path / "base"),
-        args=llmkit.PPOConfig(**(CONFIG | {"output_dir": str(tmp_path), "max_steps": 4})),
+        args=ppo_config(tmp_path, max_steps=4),
         reward_funcs=[vowels],
         train_dataset=Dataset.from_dict({"prompt": ["Who bakes", "I", "the sea", "Anna"] * 2}),
         processing_class=tiny_tokenizer(),
