@@ -8,7 +8,6 @@ are committed in any order.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from llmkit.data.curation.filters import Dropped, Step
 from llmkit.data.curation.funnel import Funnel
 from llmkit.data.curation.removed import Row, Samples
 from llmkit.data.documents import Document
+from llmkit.run_dir import sha256_of
 
 READ = "read"  # the step that a blank text does not survive
 BLOCK_FILE = re.compile(r"\d{5,}\.(?!json$).*|\..*\.partial")  # a whole one or a begun one
@@ -117,7 +117,7 @@ class Commits:
 
     def commit(self, index: int, files: Sequence[Path], state: dict[str, Any]) -> None:
         """Make a block permanent. Nothing of it counts before the last line of this."""
-        names = {file.relative_to(self.top).as_posix(): digest_of(file) for file in files}
+        names = {file.relative_to(self.top).as_posix(): sha256_of(file) for file in files}
         partial = self.folder / f".{index:05d}.json.partial"
         partial.write_text(json.dumps({**state, "files": names}))
         os.replace(partial, self.path(index))
@@ -143,7 +143,7 @@ class Commits:
         except ValueError:  # the power went before the state was on the disk
             return False
         return all(
-            (self.top / name).is_file() and digest_of(self.top / name) == digest
+            (self.top / name).is_file() and sha256_of(self.top / name) == digest
             for name, digest in files.items()
         )
 
@@ -165,9 +165,3 @@ def numbered(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return unique
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of the file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

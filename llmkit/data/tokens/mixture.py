@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from llmkit.data.tokens.permutation import Permutation
-from llmkit.data.tokens.shards import TokenWindows
+from llmkit.data.tokens.shards import TokenWindows, Windows
 from llmkit.errors import InputError
 
 BLOCK = 4096  # samples
@@ -41,7 +40,7 @@ class Part:
     epochs: float | None = None
 
 
-class MixedWindows(Dataset[dict[str, torch.Tensor]]):
+class MixedWindows(Windows):
     """Training windows of several shard sets, in the rows that `TokenWindows` gives.
 
     Args:
@@ -86,15 +85,6 @@ class MixedWindows(Dataset[dict[str, torch.Tensor]]):
 
     def __len__(self) -> int:
         return self.num_samples
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
-        """A batch at once, which PyTorch's fetcher asks for where it can."""
-        batch = self.batch(indices)
-        columns = [tensor.unbind() for tensor in batch.values()]
-        return [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """The windows at `indices` stacked, as `TokenWindows.batch` does."""

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.errors import InputError
+from llmkit.run_dir import sha256_of
 
 SPLITS = ("train", "validation")
 STORED = {"uint16": "<u2", "uint32": "<u4"}  # index.json's word -> what lies in the files
@@ -64,11 +65,6 @@ def write_json(path: Path, value: object) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class ShardWriter:
@@ -174,7 +170,7 @@ class ShardWriter:
             tokens=self._tokens,
             documents=len(ends),
             bytes=self._bytes,
-            ends_sha256=file_sha256(partial_ends),
+            ends_sha256=sha256_of(partial_ends),
         )
         os.replace(self.scratch / f"{self.split}.bin", self.out / shard.file)
         os.replace(partial_ends, self.out / shard.ends_file)
@@ -241,7 +237,7 @@ def damaged_files(folder: Path, shard: Shard) -> list[str]:
     return [
         file
         for file, digest in due.items()
-        if not (folder / file).is_file() or file_sha256(folder / file) != digest
+        if not (folder / file).is_file() or sha256_of(folder / file) != digest
     ]
 
 

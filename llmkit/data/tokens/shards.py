@@ -93,7 +93,24 @@ class TokenStream:
             yield from np.split(tokens, ends[:-1])
 
 
-class TokenWindows(Dataset[dict[str, torch.Tensor]]):
+class Windows(Dataset[dict[str, torch.Tensor]]):
+    """Rows that are read a batch at a time."""
+
+    def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The rows at `indices`, stacked under each name."""
+        raise TypeError(f"{type(self).__name__} does not say how it reads")
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """A batch at once, which PyTorch's fetcher asks for where it can."""
+        batch = self.batch(indices)
+        columns = [tensor.unbind() for tensor in batch.values()]
+        return [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+class TokenWindows(Windows):
     """Windows of `context_length` tokens: `{"input_ids": (L,), "labels": (L,)}`, int64.
 
     With `document_masking`, `"position_ids": (L,)` too, which begin again at each document: what
@@ -155,15 +172,6 @@ class TokenWindows(Dataset[dict[str, torch.Tensor]]):
 
     def __len__(self) -> int:
         return self.num_samples
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
-        """A batch at once, which PyTorch's fetcher asks for where it can."""
-        batch = self.batch(indices)
-        columns = [tensor.unbind() for tensor in batch.values()]
-        return [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """The windows at `indices` stacked: `{"input_ids": (B, L), "labels": (B, L)}`, int64.

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from llmkit.data.tokens.bpe import END_OF_TEXT, NUM_BYTES, byte_level
 from llmkit.data.tokens.vocabulary import CL100K_SPECIALS
 from llmkit.errors import InputError
-from llmkit.run_dir import write_json
+from llmkit.run_dir import sha256_of, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,18 +82,14 @@ def cached_file(name: str) -> Path | None:
     folders = [os.environ[variable] for variable in CACHE_VARIABLES if os.environ.get(variable)]
     folder = Path(folders[0] if folders else Path(tempfile.gettempdir()) / "data-gym-cache")
     file = folder / hashlib.sha1((STORE + known.file).encode()).hexdigest()
-    return file if file.is_file() and _sha256(file) == known.sha256 else None
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return file if file.is_file() and sha256_of(file) == known.sha256 else None
 
 
 def published(name: str) -> Published | None:
     """The published encoding of that name, or whose rank file this is, told by its bytes."""
     if name in PUBLISHED:
         return PUBLISHED[name]
-    digest = _sha256(Path(name)) if Path(name).is_file() else ""
+    digest = sha256_of(Path(name)) if Path(name).is_file() else ""
     return next((known for known in PUBLISHED.values() if known.sha256 == digest), None)
 
 
