@@ -2,8 +2,10 @@
 
 A language model of few layers spends all of them on foreseeing the next token: none is left above
 to compare what it foresaw with what was written. New layers can, and they leave the model below as
-it is. They begin as the identity, their output projections being zero, so that training starts from
-what the model knows (adapters begin near it for the same reason, https://arxiv.org/abs/1902.00751).
+it is. Each begins as a copy of one of the model's last layers, whose attention already knows where to
+look, with its output projections zero: so it adds nothing, and training starts from what the model
+knows. This is the block expansion of LLaMA Pro, https://arxiv.org/abs/2401.02415, with the copies on
+top instead of in between.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ PARTS = {
 }
 
 
-def add_layers(model: PreTrainedModel, count: int, seed: int, where: str) -> None:
-    """Put `count` layers, drawn from `seed`, on top of `model`'s body; freeze those below.
+def add_layers(model: PreTrainedModel, count: int, where: str) -> None:
+    """Put copies of the last `count` layers on top of `model`'s body; freeze those below.
 
-    What the model gives stays the same until it is trained. Trained are the new layers, the norm
-    above them, and whatever is no part of the body (a head).
+    More than the model has are copied in rounds. What the model gives stays the same until it is
+    trained. Trained are the new layers, the norm above them, and whatever is no part of the body (a
+    head).
 
     Raises:
         UserError: it is not known where this architecture keeps its layers; `where` is the key of
@@ -50,23 +53,23 @@ def add_layers(model: PreTrainedModel, count: int, seed: int, where: str) -> Non
     body.requires_grad_(False)
     layers = body.get_submodule(parts.layers)
     assert isinstance(layers, nn.ModuleList)
-    with torch.random.fork_rng(devices=[]):  # drawn on the CPU
-        torch.manual_seed(seed)
-        for _ in range(count):
-            layers.append(_fresh(model, layers[0], len(layers), parts.outputs))
+    own = list(layers)
+    for number in range(count):
+        source = own[(number - count) % len(own)]
+        layers.append(_copy(model, source, len(layers), parts.outputs))
     model.config.num_hidden_layers = len(layers)
     body.get_submodule(parts.norm).requires_grad_(True)
 
 
-def _fresh(
-    model: PreTrainedModel, like: nn.Module, index: int, outputs: tuple[str, str]
+def _copy(
+    model: PreTrainedModel, source: nn.Module, index: int, outputs: tuple[str, str]
 ) -> nn.Module:
-    """A layer as transformers draws it, that adds nothing yet."""
-    layer: nn.Module = type(like)(model.config, layer_idx=index)
-    layer.apply(model._init_weights)
+    """A layer with the weights of `source` that adds nothing yet."""
+    layer: nn.Module = type(source)(model.config, layer_idx=index)
+    layer.load_state_dict(source.state_dict())
     with torch.no_grad():
         for name in outputs:
             for parameter in layer.get_submodule(name).parameters():
                 parameter.zero_()
-    weight = next(like.parameters())
-    return layer.to(device=weight.device, dtype=weight.dtype).train(like.training)
+    weight = next(source.parameters())
+    return layer.to(device=weight.device, dtype=weight.dtype).train(source.training)

@@ -41,7 +41,7 @@ def scorer(model_type: str) -> PreTrainedModel:
 def test_the_scores_stay_until_a_step_is_taken(model_type: str, tmp_path: Path) -> None:
     model = scorer(model_type)
     before = model(input_ids=IDS).logits.detach()
-    add_layers(model, 2, seed=3, where="reward.new_layers")
+    add_layers(model, 2, where="reward.new_layers")
     assert model.config.num_hidden_layers == 4
     torch.testing.assert_close(model(input_ids=IDS).logits, before)
     below = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
@@ -63,14 +63,17 @@ def test_the_scores_stay_until_a_step_is_taken(model_type: str, tmp_path: Path) 
     torch.testing.assert_close(again.eval()(input_ids=IDS).logits, after)
 
 
-def test_the_seed_draws_the_layers() -> None:
-    drawn = []
-    for seed in (1, 1, 2):
-        model = scorer("gpt2")
-        add_layers(model, 1, seed, "reward.new_layers")
-        drawn.append(model.transformer.h[2].attn.c_attn.weight)
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
+def test_each_new_layer_is_a_copy_that_adds_nothing() -> None:
+    model = scorer("gpt2")
+    add_layers(model, 3, "reward.new_layers")
+    layers = model.transformer.h
+    for new, own in ((2, 1), (3, 0), (4, 1)):  # the last three of a model of two, in rounds
+        assert layers[new].attn.layer_idx == new
+        assert torch.equal(layers[new].attn.c_attn.weight, layers[own].attn.c_attn.weight)
+        assert torch.equal(layers[new].mlp.c_fc.weight, layers[own].mlp.c_fc.weight)
+        assert not layers[new].attn.c_proj.weight.any()
+        assert not layers[new].mlp.c_proj.weight.any()
+        assert layers[own].attn.c_proj.weight.any()
 
 
 def test_an_architecture_that_is_not_known_is_named() -> None:
@@ -78,4 +81,4 @@ def test_an_architecture_that_is_not_known_is_named() -> None:
         vocab_size=11, num_hidden_layers=1, num_attention_heads=2, hidden_size=16, num_labels=1
     )
     with pytest.raises(UserError, match=r"reward\.new_layers: a gpt_neox model takes no new"):
-        add_layers(GPTNeoXForSequenceClassification(config), 1, 0, "reward.new_layers")
+        add_layers(GPTNeoXForSequenceClassification(config), 1, "reward.new_layers")

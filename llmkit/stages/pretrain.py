@@ -60,6 +60,8 @@ class Pretrain(Stage):
         optimizer: `adamw`, or `muon` for the hidden matrices with AdamW for the rest.
         tokens_per_step: tokens that one update sees, over all ranks; sets
             `gradient_accumulation_steps`.
+        document_masking: tokens attend within their document only, and positions begin again at
+            each; without it a row is one stream, as GPT-2's and llm.c's are.
         skip_spikes: leave out updates that stand far above those before; none where not given.
         samples: prompts that are continued while the model is trained, into logs/samples.jsonl.
         tasks: that let a model choose (`hellaswag`), measured at every evaluation.
@@ -82,6 +84,7 @@ class Pretrain(Stage):
     patches: Patches = "auto"
     optimizer: Optimizer = "adamw"
     tokens_per_step: int | None = None
+    document_masking: bool = False
     skip_spikes: SkipSpikes | None = None
     samples: Samples | None = None
     tasks: Annotated[list[Any], Named("llmkit.tasks:TASKS")] = field(default_factory=list)
@@ -176,6 +179,7 @@ class Pretrain(Stage):
         shards = Path(context.inputs[self.shards or ""])
         length = read_index(shards)["context_length"]
         windows = TokenWindows(shards, "train", length, context.seed)
+        masking = self.document_masking
         args, num_windows = self._schedule(context, windows)
         trainer = Pretrainer(
             model=self._model(context, tokenizer, length),
@@ -185,8 +189,8 @@ class Pretrain(Stage):
             spikes=None if self.skip_spikes is None else SpikeWatch(self.skip_spikes),
             fresh=self.model is None,
             choices={name_of(t): [*t.choices(context.world, context.seed)] for t in self.tasks},
-            train_dataset=TokenWindows(shards, "train", length, context.seed, num_windows),
-            eval_dataset=TokenWindows(shards, "validation", length),
+            train_dataset=TokenWindows(shards, "train", length, context.seed, num_windows, masking),
+            eval_dataset=TokenWindows(shards, "validation", length, document_masking=masking),
             processing_class=tokenizer,
         )
         if self.samples is not None:

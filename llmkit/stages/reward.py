@@ -31,8 +31,8 @@ class Reward(PairStage):
 
     Attributes:
         args: RewardConfig. `max_length` is the model's context where it is not given.
-        new_layers: layers put on top of `model`, whose own stay as they are: a model of few layers
-            has none left to compare what it foresees with what was said.
+        new_layers: copies of the last layers of `model` put on top, its own stay as they are: a
+            model of few layers has none left to compare what it foresees with what was said.
     """
 
     makes: ClassVar[tuple[str, ...]] = ("reward_model",)
@@ -65,7 +65,7 @@ class Reward(PairStage):
             context.inputs[self.model], self.revision, context.seed
         )
         if self.new_layers:
-            add_layers(model, self.new_layers, context.seed, f"{context.name}.new_layers")
+            add_layers(model, self.new_layers, f"{context.name}.new_layers")
         rows, held_out, figures = self._rows(context, tokenizer, context_length(model))
         trainer = RewardTuner(
             model=model,

@@ -90,6 +90,33 @@ def test_validation_figures_equal_the_hand_formula(
     assert figures["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
 
 
+def test_document_masking_scores_each_document_by_itself(inputs: Path, tmp_path: Path) -> None:
+    """By hand: the model reads the part of a window that belongs to one document, and no more."""
+    args = {"max_steps": 3, "save_strategy": "no"}
+    figures = tiny_stage(document_masking=True, args=args).run(context_in(inputs, tmp_path))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    from llmkit.data.tokens.shards import TokenWindows
+
+    windows = TokenWindows(inputs / "shards", "validation", CONTEXT)
+    nats, parts = 0.0, 0
+    for window in windows:
+        ids, labels = window["input_ids"], window["labels"]
+        starts = [
+            0,
+            *(place + 1 for place in range(CONTEXT - 1) if ids[place] == model.config.eos_token_id),
+        ]
+        for start, end in zip(starts, [*starts[1:], CONTEXT], strict=True):
+            with torch.no_grad():
+                chances = model(ids[None, start:end]).logits[0].double().log_softmax(-1)
+            wanted = labels[start + 1 : end + 1]
+            due = wanted != -100
+            chosen = chances[: len(wanted)].gather(1, wanted.clamp(min=0)[:, None])[:, 0]
+            nats -= chosen[due].sum().item()
+            parts += 1
+    assert parts > 2 * len(windows), "the windows hold several documents"
+    assert figures["validation_loss"] == pytest.approx(nats / windows.predicted, rel=1e-5)
+
+
 def test_first_loss_is_the_mean_over_predicted_tokens(inputs: Path, tmp_path: Path) -> None:
     """Not over all T tokens a row, and the same however the batch is cut into micro-batches."""
     losses = []
