@@ -2,10 +2,10 @@
 
 A language model of few layers spends all of them on foreseeing the next token: none is left above
 to compare what it foresaw with what was written. New layers can, and they leave the model below as
-it is. Each begins as a copy of one of the model's last layers, whose attention already knows where to
-look, with its output projections zero: so it adds nothing, and training starts from what the model
-knows. This is the block expansion of LLaMA Pro, https://arxiv.org/abs/2401.02415, with the copies on
-top instead of in between.
+it is. Each begins as a copy of one of the model's last layers, whose attention knows where to look,
+with its output projections zero: it adds nothing, and training starts from what the model knows.
+This is the block expansion of LLaMA Pro, https://arxiv.org/abs/2401.02415, with the copies on top
+instead of in between.
 """
 
 from __future__ import annotations

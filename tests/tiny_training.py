@@ -9,6 +9,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ def make_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def make_shards(folder: Path, tokenizer: Any, documents: int = 60) -> None:
+def make_shards(
+    folder: Path, tokenizer: Any, documents: int = 60, words: Sequence[str] = WORDS
+) -> None:
     """Random documents of these words, a tenth of them for validation."""
     from llmkit.data.tokens.shard_files import ShardWriter, write_json
 
     choose = random.Random(0)
-    texts = [" ".join(choose.choices(WORDS, k=choose.randint(5, 40))) for _ in range(documents)]
+    texts = [" ".join(choose.choices(words, k=choose.randint(5, 40))) for _ in range(documents)]
     cut = documents // 10
     (folder / "scratch").mkdir(parents=True)
     splits = {}

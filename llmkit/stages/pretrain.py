@@ -1,8 +1,7 @@
 """`pretrain`: token shards and a tokenizer to a causal language model.
 
-Built on `transformers.Trainer`. Any causal model of `AutoConfig` works; GPT-2 is the default. It
-begins with random weights, or with a model that is trained already. The result is a plain model
-folder, tokenizer included.
+Built on `transformers.Trainer`. Any causal model of `AutoConfig` works, from random weights or from
+a trained model; GPT-2 is the default. The result is a plain model folder, tokenizer included.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ from llmkit.tasks.task import name_of
 from llmkit.trainers.pretrain_settings import (
     POSITIONS,
     Samples,
+    ShardSet,
     SkipSpikes,
     extra_problems,
+    mixture_problems,
     model_problems,
     shape_problems,
     step_problems,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         TrainingArguments,
     )
 
-    from llmkit.data.tokens.shards import TokenWindows
+    from llmkit.data.tokens.shards import Windows
     from llmkit.trainers.pretraining import Pretrainer
 
 REFUSED = {
@@ -53,6 +54,8 @@ class Pretrain(Stage):
     Attributes:
         model: an earlier stage, a model folder or a Hub id (with `revision`) to begin with; random
             weights where it is not given.
+        shards: what is trained and validated on.
+        mixture: the shard sets that are trained on instead, by weight or by epochs.
         config: keys of the model's transformers configuration; `model_type` selects it. The
             vocabulary, context length and special tokens come from tokenizer and shards. Beside
             `model`, only what its weights have not settled (dropout).
@@ -75,6 +78,7 @@ class Pretrain(Stage):
     revision: str | None = None
     tokenizer: Annotated[str | None, Refers("tokenizer")] = None
     shards: Annotated[str | None, Refers("shards")] = None
+    mixture: list[ShardSet] = field(default_factory=list)
     config: Annotated[dict[str, Any], Passes("transformers.AutoConfig")] = field(
         default_factory=dict
     )
@@ -106,6 +110,7 @@ class Pretrain(Stage):
         yield from vocabulary_problems(
             self.config, tokenizer, shards, (self.tokenizer, self.shards)
         )
+        yield from mixture_problems(self.mixture, self.args, upstream, self.shards or "")
         yield from self._start_problems(upstream, shards)
         yield from trainer_problems(
             self.args, REFUSED, self.patches, self.optimizer, self.tokens_per_step
@@ -178,9 +183,7 @@ class Pretrain(Stage):
         tokenizer = load_tokenizer(context.inputs[self.tokenizer or ""])
         shards = Path(context.inputs[self.shards or ""])
         length = read_index(shards)["context_length"]
-        windows = TokenWindows(shards, "train", length, context.seed)
-        masking = self.document_masking
-        args, num_windows = self._schedule(context, windows)
+        args, num_windows = self._schedule(context, length)
         trainer = Pretrainer(
             model=self._model(context, tokenizer, length),
             args=args,
@@ -189,13 +192,22 @@ class Pretrain(Stage):
             spikes=None if self.skip_spikes is None else SpikeWatch(self.skip_spikes),
             fresh=self.model is None,
             choices={name_of(t): [*t.choices(context.world, context.seed)] for t in self.tasks},
-            train_dataset=TokenWindows(shards, "train", length, context.seed, num_windows, masking),
-            eval_dataset=TokenWindows(shards, "validation", length, document_masking=masking),
+            train_dataset=self._windows(context, length, num_windows),
+            eval_dataset=TokenWindows(
+                shards, "validation", length, document_masking=self.document_masking
+            ),
             processing_class=tokenizer,
         )
         if self.samples is not None:
             trainer.add_callback(self._sampler(context, self.samples, trainer.model, tokenizer))
         return trainer
+
+    def _windows(self, context: Context, length: int, num_samples: int | None = None) -> Windows:
+        from llmkit.trainers.pretrain_windows import training_windows
+
+        own = context.inputs[self.shards or ""]
+        sets = [(context.inputs[part.shards], part) for part in self.mixture]
+        return training_windows(own, sets, length, context.seed, num_samples, self.document_masking)
 
     def _model(
         self, context: Context, tokenizer: PreTrainedTokenizerFast, length: int
@@ -240,11 +252,11 @@ class Pretrain(Stage):
         own = {"remove_unused_columns": False}
         return training_arguments(TrainingArguments, own | dict(args), out, seed, f"{name}.args")
 
-    def _schedule(self, context: Context, windows: TokenWindows) -> tuple[TrainingArguments, int]:
+    def _schedule(self, context: Context, length: int) -> tuple[TrainingArguments, int]:
         """The arguments with `max_steps` worked out, and the number of windows it takes.
 
-        The whole training is one pass over that many windows, reshuffled each time round the
-        shards: Hugging Face's own epochs would read every one in the same order.
+        The training is one pass over that many windows, in a new order each time round the shards:
+        Hugging Face's own epochs would read every one in the same order.
         """
         from llmkit.trainers.arguments import accumulation_steps
 
@@ -252,17 +264,17 @@ class Pretrain(Stage):
         probe = self._arguments(given, context.out, context.seed, context.name)
         batch, ranks = probe.per_device_train_batch_size, probe.world_size
         if self.tokens_per_step is not None:
+            where = f"{context.name}.tokens_per_step"
             given["gradient_accumulation_steps"] = accumulation_steps(
-                self.tokens_per_step,
-                batch,
-                windows.context_length,
-                ranks,
-                f"{context.name}.tokens_per_step",
+                self.tokens_per_step, batch, length, ranks, where
             )
         rows = batch * ranks * given.get("gradient_accumulation_steps", 1)
         steps = given.get("max_steps", -1)
         if steps <= 0:
-            steps = math.ceil(given.get("num_train_epochs", 1) * len(windows) / rows)
+            once = len(self._windows(context, length)) / rows
+            epochs = given.get("num_train_epochs", 1)
+            # A mixture ends where its epochs do; a rest that fills no step is left.
+            steps = max(1, int(once)) if self.mixture else math.ceil(epochs * once)
         given["max_steps"] = steps
         return self._arguments(given, context.out, context.seed, context.name), steps * rows
 

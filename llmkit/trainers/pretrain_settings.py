@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from llmkit.errors import Problem
 from llmkit.generation import generation_problems
-from llmkit.schema import Passes
+from llmkit.schema import Passes, Refers
 from llmkit.stage import Facts
 from llmkit.tasks.task import ChoiceTask, Measured, name_of
 
@@ -77,6 +77,51 @@ class Samples:
             raise ValueError("prompts: there is none; give at least one beginning of a document")
         if self.every < 1:
             raise ValueError(f"every: {self.every} is not positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSet:
+    """`mixture: [{shards: web, weight: 0.7}, {shards: code, weight: 0.3}]`.
+
+    Attributes:
+        shards: an earlier stage, or a folder of shards.
+        weight: its share of the training windows, relative to the other weights.
+        epochs: times that it is read, where there are no weights; 0.5 is the half of it.
+    """
+
+    shards: Annotated[str, Refers("shards")]
+    weight: float | None = None
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.weight is None) == (self.epochs is None):
+            raise ValueError("takes a weight or epochs, one of the two")
+        if not (self.weight or self.epochs or 0) > 0:
+            raise ValueError(f"{self.weight or self.epochs} is not positive")
+
+
+def mixture_problems(
+    mixture: Sequence[ShardSet], args: Mapping[str, Any], upstream: Mapping[str, Facts], shards: str
+) -> Iterator[Problem]:
+    """Sets that do not go together, or do not say how long is trained; `shards` validates."""
+    weighted = {part.weight is not None for part in mixture}
+    if len(weighted) > 1:
+        what = "some sets have a weight and some have epochs"
+        yield Problem(("mixture",), what, "give every set a weight, or every set epochs")
+    elif weighted == {True} and args.get("max_steps", -1) < 1:
+        what = "weights do not say how much is read in all"
+        yield Problem(("mixture",), what, "set args.max_steps, or give every set epochs")
+    elif weighted == {False}:
+        for key in (key for key in ("max_steps", "num_train_epochs") if key in args):
+            what = "the epochs of the mixture say how long is trained"
+            yield Problem(("args", key), what, "leave it out, or give every set a weight")
+    known = upstream.get(shards, Facts()).vocab_size
+    for index, part in enumerate(mixture):
+        size = upstream.get(part.shards, Facts()).vocab_size
+        if known is not None and size is not None and size != known:
+            what = f"{part.shards} was made with {size:,} tokens, and {shards} with {known:,}"
+            remedy = "encode all of them with one tokenizer"
+            yield Problem(("mixture", index, "shards"), what, remedy)
 
 
 def vocabulary_problems(

@@ -1,0 +1,119 @@
+"""`pretrain` on a mixture of shard sets: what it reads, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import (
+    CONTEXT,
+    artefacts,
+    context_in,
+    make_inputs,  # noqa: F401 - the fixture `inputs` calls it
+    make_shards,
+    tiny_stage,
+)
+from transformers import AutoTokenizer
+
+from llmkit.data.tokens.shards import TokenWindows
+from llmkit.stage import Facts
+from llmkit.trainers.pretrain_settings import ShardSet
+from llmkit.trainers.pretraining import Pretrainer
+
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def sets(inputs: Path) -> Path:
+    """Two sets in `web` and `code`; of the words of `code`, none is in `web`."""
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "tokenizer")
+    make_shards(inputs / "web", tokenizer, documents=40, words=("the", "a", "red"))
+    make_shards(inputs / "code", tokenizer, documents=80, words=("cat", "dog"))
+    return inputs
+
+
+def trained_on(
+    sets: Path, out: Path, monkeypatch: pytest.MonkeyPatch, mixture: list[ShardSet], **args: Any
+) -> list[str]:
+    """The set of each window that a training saw, in order."""
+    seen: list[torch.Tensor] = []
+    step = Pretrainer.training_step
+
+    def record(self: Any, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        seen.extend(inputs["input_ids"])
+        return step(self, model, inputs, *more, **named)
+
+    monkeypatch.setattr(Pretrainer, "training_step", record)
+    context = context_in(sets, out)
+    context.inputs.update({name: sets / name for name in ("web", "code")})
+    stage = tiny_stage(mixture=mixture, args={"save_strategy": "no", **args})
+    if "max_steps" not in args:
+        stage.args.pop("max_steps")
+    stage.run(context)
+    cat = AutoTokenizer.from_pretrained(sets / "tokenizer").convert_tokens_to_ids(["cat", "dog"])
+    code = torch.tensor(cat)
+    return ["code" if torch.isin(window, code).any() else "web" for window in seen]
+
+
+def test_weights_are_shares_of_the_windows(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture = [ShardSet(shards="web", weight=3), ShardSet(shards="code", weight=1)]
+    read = trained_on(sets, tmp_path, monkeypatch, mixture, max_steps=20)
+    assert len(read) == 20 * BATCH
+    assert read.count("web") == 60 and read.count("code") == 20
+    assert "code" in read[:40] and "code" in read[40:], "they are mixed, not one after another"
+
+
+def test_epochs_say_how_long_is_trained(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web, code = (len(TokenWindows(sets / name, "train", CONTEXT)) for name in ("web", "code"))
+    mixture = [ShardSet(shards="web", epochs=2), ShardSet(shards="code", epochs=0.5)]
+    read = trained_on(sets, tmp_path, monkeypatch, mixture)
+    whole = 2 * web + round(code / 2)
+    assert len(read) == whole // BATCH * BATCH
+    assert 2 * web - BATCH < read.count("web") <= 2 * web
+
+
+def test_the_set_that_validates_need_not_be_trained_on(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on `code` alone, and validated on `shards`, whose words it has hardly seen."""
+    mixture = [ShardSet(shards="code", weight=1)]
+    assert set(trained_on(sets, tmp_path, monkeypatch, mixture, max_steps=3)) == {"code"}
+    assert "model.safetensors" in artefacts(tmp_path)
+
+
+def problems(mixture: list[ShardSet], **args: Any) -> list[str]:
+    upstream = {
+        "tokenizer": Facts(vocab_size=22, context_length=None),
+        "shards": Facts(vocab_size=22, context_length=CONTEXT, validation=True),
+        "web": Facts(vocab_size=22, context_length=CONTEXT),
+        "code": Facts(vocab_size=30, context_length=CONTEXT),
+    }
+    stage = tiny_stage(mixture=mixture, args=args)
+    if args.get("max_steps") is None:
+        stage.args.pop("max_steps")
+    return [str(problem) for problem in stage.problems(upstream)]
+
+
+def test_problems_of_a_mixture() -> None:
+    by_weight = [ShardSet(shards="web", weight=1)]
+    assert problems(by_weight, max_steps=5) == []
+    (found,) = problems(by_weight, max_steps=None)
+    assert found.startswith("mixture: weights do not say how much") and "max_steps" in found
+    (found,) = problems([ShardSet(shards="web", epochs=1)], max_steps=5)
+    assert found.startswith("args.max_steps: the epochs of the mixture say")
+    (found,) = problems([*by_weight, ShardSet(shards="web", epochs=1)], max_steps=5)
+    assert found.startswith("mixture: some sets have a weight and some have epochs")
+    (found,) = problems([ShardSet(shards="code", weight=1)], max_steps=5)
+    assert found.startswith("mixture[0].shards: code was made with 30 tokens, and shards with 22")
+
+
+@pytest.mark.parametrize("given", [{}, {"weight": 1, "epochs": 1}, {"weight": 0}, {"epochs": -1}])
+def test_a_set_has_one_positive_share(given: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="one of the two|not positive"):
+        ShardSet(shards="web", **given)
