@@ -41,6 +41,7 @@ SENTENCE_ENDS = frozenset(
     "𑗌𑗍𑗎𑗏𑗐𑗑𑗒𑗓𑗔𑗕𑗖𑗗𑙁𑙂𑜼𑜽𑜾𑩂𑩃𑪛𑪜𑱁𑱂𖩮𖩯𖫵𖬷𖬸𖭄𛲟𝪈｡。"
 )
 RUNS = re.compile(r"\S+|\s+")
+IN_CONTEXT = " "  # no word is white space
 PLAIN, END = "W", "P"  # what a piece is to the count of sentences; other punctuation is nothing
 
 
@@ -151,7 +152,7 @@ class Remembered(dict[str, Pieces]):
     """Chunk -> its pieces, worked out when it is first asked for.
 
     `rejoined` holds the chunks in which an exception was put together again, with the pieces from
-    before: in these the neighbours may have a say.
+    before: in these the neighbours may have a say, so `IN_CONTEXT` stands for their words.
     """
 
     def __init__(self) -> None:
@@ -161,10 +162,12 @@ class Remembered(dict[str, Pieces]):
         if len(chunk) > LONGEST_CHUNK:
             return (chunk,)
         pieces = cut = _cut(chunk, exceptions())
-        if len(cut) > 1 and not rows().heads.isdisjoint(cut):
+        # A row of one or two pieces is the whole chunk, which an exception is before it is cut.
+        if len(cut) > 2 and not rows().heads.isdisjoint(cut):
             pieces = tuple(chain.from_iterable(_rejoined(cut, [0] * len(cut))))
         if pieces != cut:
             self.rejoined[chunk] = cut
+            pieces = (IN_CONTEXT,)
         if len(chunk) <= LONGEST_REMEMBERED:
             self[chunk] = pieces
         return pieces
@@ -174,7 +177,10 @@ class Profiles(dict[str, str]):
     """Chunk -> what its pieces are to the count of sentences: `"end.)"` -> `"WP"`."""
 
     def __missing__(self, chunk: str) -> str:
-        profile = "".join(map(profile_of, WORDS[chunk])).replace(PLAIN * 2, PLAIN)
+        pieces = WORDS[chunk]
+        profile = "".join(map(profile_of, pieces)).replace(PLAIN * 2, PLAIN)
+        if IN_CONTEXT in pieces:
+            profile = IN_CONTEXT
         if len(chunk) <= LONGEST_REMEMBERED:
             self[chunk] = profile
         return profile
@@ -199,7 +205,7 @@ def words_of(text: str) -> tuple[str, ...]:
     chunks = text.split()
     _make_room()
     words = tuple(chain.from_iterable(map(WORDS.__getitem__, chunks)))
-    if not WORDS.rejoined.keys().isdisjoint(chunks):
+    if IN_CONTEXT in words:
         return tuple(word for word in _words_in_context(text) if not word.isspace())
     return words
 
@@ -212,7 +218,7 @@ def count_sentences(text: str) -> int:
     chunks = text.split()
     _make_room()
     profile = "".join(map(PROFILES.__getitem__, chunks))
-    if " ".join(chunks) != text or not WORDS.rejoined.keys().isdisjoint(chunks):
+    if IN_CONTEXT in profile or " ".join(chunks) != text:
         profile = "".join(map(profile_of, _words_in_context(text)))
     return 1 + profile.count(END + PLAIN)
 
