@@ -40,6 +40,7 @@ SENTENCE_ENDS = frozenset(
     "!.?։؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？𐩖𐩗𑁇𑁈𑂾𑂿𑃀𑃁𑅁𑅂𑅃𑇅𑇆𑇍𑇞𑇟𑈸𑈹𑈻𑈼𑊩𑑋𑑌𑗂𑗃𑗉𑗊𑗋"
     "𑗌𑗍𑗎𑗏𑗐𑗑𑗒𑗓𑗔𑗕𑗖𑗗𑙁𑙂𑜼𑜽𑜾𑩂𑩃𑪛𑪜𑱁𑱂𖩮𖩯𖫵𖬷𖬸𖭄𛲟𝪈｡。"
 )
+CLOSING = frozenset(",;:!?)]\"”")  # always taken off the end
 RUNS = re.compile(r"\S+|\s+")
 IN_CONTEXT = " "  # no word is white space
 PLAIN, END = "W", "P"  # what a piece is to the count of sentences; other punctuation is nothing
@@ -63,6 +64,18 @@ def rows() -> Rows:
         if prefix.match(word) or suffix.search(word) or infix.search(word)
     }
     return Rows(words, frozenset(row[0] for row in words), max(map(len, words)))
+
+
+def _plainly(chunk: str, known: dict[str, Pieces]) -> Pieces:
+    """What `_cut` gives for letters with at most one mark behind them, as most chunks are."""
+    if chunk in known:
+        return known[chunk]
+    if chunk.isalpha():
+        return (chunk,)
+    rest, mark = chunk[:-1], chunk[-1]
+    if not (rest.isalpha() and rest.isascii()) or rest in known:
+        return ()
+    return (rest, mark) if mark in CLOSING or (mark == "." and rest[-1].islower()) else ()
 
 
 def _cut(chunk: str, known: dict[str, Pieces]) -> Pieces:
@@ -161,7 +174,7 @@ class Remembered(dict[str, Pieces]):
     def __missing__(self, chunk: str) -> Pieces:
         if len(chunk) > LONGEST_CHUNK:
             return (chunk,)
-        pieces = cut = _cut(chunk, exceptions())
+        pieces = cut = _plainly(chunk, exceptions()) or _cut(chunk, exceptions())
         # A row of one or two pieces is the whole chunk, which an exception is before it is cut.
         if len(cut) > 2 and not rows().heads.isdisjoint(cut):
             pieces = tuple(chain.from_iterable(_rejoined(cut, [0] * len(cut))))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[Any]
 
-MULTIPLIER = np.uint64(6364136223846793005)  # Knuth's, of MMIX; odd
+MULTIPLIER = np.uint32(1664525)  # https://en.wikipedia.org/wiki/Linear_congruential_generator
 
 
 def most_characters(counts: Counter[str]) -> int:
@@ -48,7 +48,7 @@ class RepeatedWords:
 
     Words are run together, so that "8 80" repeats "88 0". An n-gram is thus a slice of one string,
     and its hash a difference of two hashes of what stands before its ends:
-    https://en.wikipedia.org/wiki/Rolling_hash, modulo 2^64.
+    https://en.wikipedia.org/wiki/Rolling_hash, modulo 2^32, which sorts twice as fast as 2^64.
     """
 
     def __init__(self, words: tuple[str, ...]) -> None:
@@ -56,9 +56,9 @@ class RepeatedWords:
         self.ends: Numbers = np.zeros(len(words) + 1, np.int64)  # characters before each word
         np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=self.ends[1:])
         text = "".join(words).encode("utf-32-le", "surrogatepass")
-        powers = np.cumprod(np.full(len(text) // 4 + 1, MULTIPLIER))
-        before: Numbers = np.zeros(len(powers), np.uint64)
-        np.cumsum(np.frombuffer(text, np.uint32) * powers[:-1], out=before[1:])
+        powers = np.full(len(text) // 4 + 1, MULTIPLIER).cumprod(dtype=np.uint32)
+        before = np.zeros_like(powers)
+        np.cumsum(np.frombuffer(text, "<u4") * powers[:-1], out=before[1:], dtype=np.uint32)
         self.before = before[self.ends]
         self.powers = powers[self.ends[-1] - self.ends]  # makes equal what stands at unequal places
 
