@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import NamedTuple
@@ -217,9 +217,15 @@ def words_of(text: str) -> tuple[str, ...]:
     """`"It's 3.5km (e.g., here)..."` -> `("It", "'s", "3.5", "km", "(", "e.g.", ",", ...)`."""
     chunks = text.split()
     _make_room()
-    words = tuple(chain.from_iterable(map(WORDS.__getitem__, chunks)))
+    found: list[Sequence[str]] = list(map(WORDS.__getitem__, chunks))
+    words = tuple(chain.from_iterable(found))
     if IN_CONTEXT in words:
-        return tuple(word for word in _words_in_context(text) if not word.isspace())
+        runs = RUNS.findall(text)
+        first = int(runs[0].isspace())  # every second run is white space
+        for place, pieces in enumerate(found):
+            if IN_CONTEXT in pieces:
+                found[place] = _among(runs, first + 2 * place)
+        words = tuple(chain.from_iterable(found))
     return words
 
 
@@ -232,7 +238,7 @@ def count_sentences(text: str) -> int:
     _make_room()
     profile = "".join(map(PROFILES.__getitem__, chunks))
     if IN_CONTEXT in profile or " ".join(chunks) != text:
-        profile = "".join(map(profile_of, _words_in_context(text)))
+        profile = "".join(_profiles_in_context(text))
     return 1 + profile.count(END + PLAIN)
 
 
@@ -243,13 +249,16 @@ def _make_room() -> None:
         PROFILES.clear()
 
 
-def _words_in_context(text: str) -> list[str]:
-    """The words of a whole text, white space that counts as a word among them."""
+def _profiles_in_context(text: str) -> Iterator[str]:
+    """The profiles of a whole text, of white space that counts as a word too."""
     runs = RUNS.findall(text)
-    words: list[str] = []
     for place, run in enumerate(runs):
-        words += _among(runs, place) if run in WORDS.rejoined else _before_joining(runs, place)
-    return words
+        if run.isspace():
+            yield PLAIN if _before_joining(runs, place) else ""
+        elif PROFILES[run] == IN_CONTEXT:
+            yield "".join(map(profile_of, _among(runs, place)))
+        else:
+            yield PROFILES[run]
 
 
 def _before_joining(runs: list[str], place: int) -> Pieces:

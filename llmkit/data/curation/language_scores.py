@@ -49,19 +49,19 @@ class LanguageScores:
         if END in text or LABEL in text:
             return None
         rows = np.frombuffer(self._rows(text.split()) + self.end, np.int32)
-        hidden = np.add.reduce(self.model.rows[rows], axis=0)
+        hidden = np.add.reduce(self.model.rows.take(rows, axis=0), axis=0)
         hidden *= np.float32(1.0 / len(rows))
         return best_label(self.model, hidden)
 
     def _rows(self, words: list[bytes]) -> bytes:
         if len(self.known) > MOST_REMEMBERED:
             self.known.clear()
-        new = list(set(words).difference(self.known))
+        found = list(map(self.known.get, words))
+        new = list({word for word, rows in zip(words, found, strict=True) if rows is None})
         news = dict(zip(new, rows_of(self.model, new), strict=True)) if new else {}
-        self.known |= {word: news.pop(word) for word in new if len(word) <= LONGEST_REMEMBERED}
-        if not news:
-            return b"".join(map(self.known.__getitem__, words))
-        return b"".join(self.known.get(word) or news.get(word, b"") for word in words)
+        self.known |= {word: news[word] for word in new if len(word) <= LONGEST_REMEMBERED}
+        pairs = zip(words, found, strict=True)
+        return b"".join([news[word] if rows is None else rows for word, rows in pairs])
 
 
 def rows_of(model: LanguageModel, words: list[bytes]) -> list[bytes]:
@@ -110,7 +110,7 @@ def _characters(text: bytes) -> tuple[Numbers, Later]:
         return wide, []
     firsts = np.flatnonzero(signed >= FIRST_BYTE)
     sizes = np.diff(firsts, append=len(text))
-    longer = [(byte, np.flatnonzero(sizes > byte)) for byte in (1, 2, 3)]
+    longer = [(byte, np.flatnonzero(sizes > byte)) for byte in range(1, sizes.max())]
     return wide[firsts], [(places, wide[firsts[places] + byte]) for byte, places in longer]
 
 
