@@ -134,6 +134,28 @@ def forget() -> None:
         quick.known.clear()
 
 
+def measure(
+    texts: list[str],
+    others: list[str],
+    theirs: Callable[[list[str]], list[str | None]],
+    repeats: int,
+) -> dict[str, list[float]]:
+    """Seconds of CPU time for all texts, in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in (*STATES, "datatrove")}
+    for _ in range(repeats):
+        for name, taken in seconds.items():
+            if name != "llmkit, warm":
+                forget()
+            if name == "llmkit, sustained":
+                ours(others)
+            split_words.cache_clear()
+            count_words.cache_clear()
+            started = time.process_time()
+            (theirs if name == "datatrove" else ours)(texts)
+            taken.append(time.process_time() - started)
+    return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -147,19 +169,8 @@ def main() -> None:
     if differ:
         raise SystemExit(f"not timed: {len(differ)} of {len(texts)} verdicts differ, {differ[:5]}")
     watch = ForeignTime()
-    seconds: dict[str, list[float]] = {name: [] for name in (*STATES, "datatrove")}
     others = other_documents(chosen.data)
-    for _ in range(chosen.repeats):
-        forget()
-        for name in (*STATES, "datatrove"):
-            if name == "llmkit, sustained":
-                forget()
-                ours(others)
-            split_words.cache_clear()
-            count_words.cache_clear()
-            started = time.process_time()
-            (theirs if name == "datatrove" else ours)(texts)
-            seconds[name].append(time.process_time() - started)
+    seconds = measure(texts, others, theirs, chosen.repeats)
     rates = {name: len(texts) / statistics.median(values) for name, values in seconds.items()}
     ratio = rates["llmkit, cold"] / rates["datatrove"]
     for name, rate in rates.items():

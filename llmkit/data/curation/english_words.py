@@ -209,6 +209,8 @@ def profile_of(piece: str) -> str:
     """
     if piece in SENTENCE_ENDS:
         return END
+    if piece[0].isalnum():  # as most do, and no punctuation
+        return PLAIN
     punctuation = all(unicodedata.category(character)[0] == "P" for character in piece)
     return "" if punctuation else PLAIN
 
