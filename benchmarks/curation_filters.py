@@ -140,7 +140,7 @@ def measure(
     theirs: Callable[[list[str]], list[str | None]],
     repeats: int,
 ) -> dict[str, list[float]]:
-    """Seconds of CPU time for all texts, in turns."""
+    """Seconds of CPU time for all texts, in turns; warm is what comes after cold."""
     seconds: dict[str, list[float]] = {name: [] for name in (*STATES, "datatrove")}
     for _ in range(repeats):
         for name, taken in seconds.items():

@@ -1,7 +1,7 @@
 """A fastText model such as lid.176.ftz as arrays, for `language_scores.py`.
 
 Format and tree follow
-https://github.com/facebookresearch/fastText/tree/1142dc4c4ecbc19cc16eee5cdd28472e689267e6/src
+https://github.com/facebookresearch/fastText/tree/v0.9.2/src
 (`fasttext.cc`, `dictionary.cc`, `quantmatrix.cc`, `productquantizer.cc`, `loss.cc`).
 """
 
