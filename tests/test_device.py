@@ -60,13 +60,16 @@ def test_other_c_libraries_are_left_alone(
     assert device.tune_allocator.__wrapped__() is expected
 
 
-@pytest.mark.parametrize("amx", [True, False])
-def test_bf16_on_a_cpu_only_with_amx(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = frozenset({"avx512f"} | ({"amx_bf16"} if amx else set()))
-    monkeypatch.setattr(device, "cpu_flags", lambda: flags)
+@pytest.mark.parametrize(
+    ("flag", "fast"), [("amx_bf16", True), ("avx512_bf16", True), ("avx512_vnni", False)]
+)
+def test_bf16_on_a_cpu_only_with_its_products(
+    flag: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cpu_flags", lambda: frozenset({"avx512f", flag}))
     chosen = device.precision_arguments({"use_cpu": True})
-    assert chosen == {"bf16": amx, "fp16": False, "use_cpu": True, "dataloader_pin_memory": False}
-    assert device.precision_arguments({"use_cpu": True, "bf16": not amx})["bf16"] is not amx
+    assert chosen == {"bf16": fast, "fp16": False, "use_cpu": True, "dataloader_pin_memory": False}
+    assert device.precision_arguments({"use_cpu": True, "bf16": not fast})["bf16"] is not fast
     fp16 = device.precision_arguments({"use_cpu": True, "fp16": True})
     assert fp16["fp16"] and not fp16["bf16"]
 

@@ -18,8 +18,13 @@ from llmkit.data.curation.filters import Dropped, Step
 from llmkit.data.documents import Document
 
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
-POLICY = re.compile(
-    "terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"
+POLICY = (
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
 )
 
 
@@ -51,9 +56,10 @@ class C4Quality(Step):
                 continue
             if "{" in line:
                 return Dropped("c4_curly_bracket", number, f"line {number}")
-            if POLICY.search(lowered):
+            if any(map(lowered.__contains__, POLICY)):
                 continue
-            sentences += count_sentences(line)
+            if sentences < self.min_num_sentences:  # more than enough need no count
+                sentences += count_sentences(line)
             kept.append(line)
         text = "\n".join(kept).strip()
         if sentences < self.min_num_sentences or not text:
@@ -65,9 +71,10 @@ class C4Quality(Step):
     def _clean(self, line: str) -> str | None:
         """The line without citation marks, or None where its words already remove it."""
         line = line.strip()
-        words = line.split()
-        if len(words) < self.min_words_per_line:  # citation marks count as words, as published
+        first = line.split(maxsplit=self.min_words_per_line - 1)
+        if len(first) < self.min_words_per_line:  # citation marks count as words, as published
             return None
-        if len(line) > self.max_word_length and max(map(len, words)) > self.max_word_length:
+        longest = self.max_word_length
+        if len(line) > longest and max(map(len, line.split())) > longest:
             return None
         return CITATION.sub("", line) if "[" in line else line

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import NamedTuple
@@ -40,7 +40,9 @@ SENTENCE_ENDS = frozenset(
     "!.?։؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？𐩖𐩗𑁇𑁈𑂾𑂿𑃀𑃁𑅁𑅂𑅃𑇅𑇆𑇍𑇞𑇟𑈸𑈹𑈻𑈼𑊩𑑋𑑌𑗂𑗃𑗉𑗊𑗋"
     "𑗌𑗍𑗎𑗏𑗐𑗑𑗒𑗓𑗔𑗕𑗖𑗗𑙁𑙂𑜼𑜽𑜾𑩂𑩃𑪛𑪜𑱁𑱂𖩮𖩯𖫵𖬷𖬸𖭄𛲟𝪈｡。"
 )
+CLOSING = frozenset(',;:!?)]"”')  # always taken off the end
 RUNS = re.compile(r"\S+|\s+")
+IN_CONTEXT = " "  # no word is white space
 PLAIN, END = "W", "P"  # what a piece is to the count of sentences; other punctuation is nothing
 
 
@@ -62,6 +64,18 @@ def rows() -> Rows:
         if prefix.match(word) or suffix.search(word) or infix.search(word)
     }
     return Rows(words, frozenset(row[0] for row in words), max(map(len, words)))
+
+
+def _plainly(chunk: str, known: dict[str, Pieces]) -> Pieces:
+    """What `_cut` gives for letters with at most one mark behind them, as most chunks are."""
+    if chunk in known:
+        return known[chunk]
+    if chunk.isalpha():
+        return (chunk,)
+    rest, mark = chunk[:-1], chunk[-1]
+    if not (rest.isalpha() and rest.isascii()) or rest in known:
+        return ()
+    return (rest, mark) if mark in CLOSING or (mark == "." and rest[-1].islower()) else ()
 
 
 def _cut(chunk: str, known: dict[str, Pieces]) -> Pieces:
@@ -151,7 +165,7 @@ class Remembered(dict[str, Pieces]):
     """Chunk -> its pieces, worked out when it is first asked for.
 
     `rejoined` holds the chunks in which an exception was put together again, with the pieces from
-    before: in these the neighbours may have a say.
+    before: in these the neighbours may have a say, so `IN_CONTEXT` stands for their words.
     """
 
     def __init__(self) -> None:
@@ -160,11 +174,13 @@ class Remembered(dict[str, Pieces]):
     def __missing__(self, chunk: str) -> Pieces:
         if len(chunk) > LONGEST_CHUNK:
             return (chunk,)
-        pieces = cut = _cut(chunk, exceptions())
-        if len(cut) > 1 and not rows().heads.isdisjoint(cut):
+        pieces = cut = _plainly(chunk, exceptions()) or _cut(chunk, exceptions())
+        # A row of one or two pieces is the whole chunk, which an exception is before it is cut.
+        if len(cut) > 2 and not rows().heads.isdisjoint(cut):
             pieces = tuple(chain.from_iterable(_rejoined(cut, [0] * len(cut))))
         if pieces != cut:
             self.rejoined[chunk] = cut
+            pieces = (IN_CONTEXT,)
         if len(chunk) <= LONGEST_REMEMBERED:
             self[chunk] = pieces
         return pieces
@@ -174,7 +190,10 @@ class Profiles(dict[str, str]):
     """Chunk -> what its pieces are to the count of sentences: `"end.)"` -> `"WP"`."""
 
     def __missing__(self, chunk: str) -> str:
-        profile = "".join(map(profile_of, WORDS[chunk])).replace(PLAIN * 2, PLAIN)
+        pieces = WORDS[chunk]
+        profile = "".join(map(profile_of, pieces)).replace(PLAIN * 2, PLAIN)
+        if IN_CONTEXT in pieces:
+            profile = IN_CONTEXT
         if len(chunk) <= LONGEST_REMEMBERED:
             self[chunk] = profile
         return profile
@@ -190,6 +209,8 @@ def profile_of(piece: str) -> str:
     """
     if piece in SENTENCE_ENDS:
         return END
+    if piece[0].isalnum():  # as most do, and no punctuation
+        return PLAIN
     punctuation = all(unicodedata.category(character)[0] == "P" for character in piece)
     return "" if punctuation else PLAIN
 
@@ -198,9 +219,15 @@ def words_of(text: str) -> tuple[str, ...]:
     """`"It's 3.5km (e.g., here)..."` -> `("It", "'s", "3.5", "km", "(", "e.g.", ",", ...)`."""
     chunks = text.split()
     _make_room()
-    words = tuple(chain.from_iterable(map(WORDS.__getitem__, chunks)))
-    if not WORDS.rejoined.keys().isdisjoint(chunks):
-        return tuple(word for word in _words_in_context(text) if not word.isspace())
+    found: list[Sequence[str]] = list(map(WORDS.__getitem__, chunks))
+    words = tuple(chain.from_iterable(found))
+    if IN_CONTEXT in words:
+        runs = RUNS.findall(text)
+        first = int(runs[0].isspace())  # every second run is white space
+        for place, pieces in enumerate(found):
+            if IN_CONTEXT in pieces:
+                found[place] = _among(runs, first + 2 * place)
+        words = tuple(chain.from_iterable(found))
     return words
 
 
@@ -212,8 +239,8 @@ def count_sentences(text: str) -> int:
     chunks = text.split()
     _make_room()
     profile = "".join(map(PROFILES.__getitem__, chunks))
-    if " ".join(chunks) != text or not WORDS.rejoined.keys().isdisjoint(chunks):
-        profile = "".join(map(profile_of, _words_in_context(text)))
+    if IN_CONTEXT in profile or " ".join(chunks) != text:
+        profile = "".join(_profiles_in_context(text))
     return 1 + profile.count(END + PLAIN)
 
 
@@ -224,13 +251,16 @@ def _make_room() -> None:
         PROFILES.clear()
 
 
-def _words_in_context(text: str) -> list[str]:
-    """The words of a whole text, white space that counts as a word among them."""
+def _profiles_in_context(text: str) -> Iterator[str]:
+    """The profiles of a whole text, of white space that counts as a word too."""
     runs = RUNS.findall(text)
-    words: list[str] = []
     for place, run in enumerate(runs):
-        words += _among(runs, place) if run in WORDS.rejoined else _before_joining(runs, place)
-    return words
+        if run.isspace():
+            yield PLAIN if _before_joining(runs, place) else ""
+        elif PROFILES[run] == IN_CONTEXT:
+            yield "".join(map(profile_of, _among(runs, place)))
+        else:
+            yield PROFILES[run]
 
 
 def _before_joining(runs: list[str], place: int) -> Pieces:

@@ -10,6 +10,7 @@ for scripts that write no spaces.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,6 +70,12 @@ class Filter(Step):
 def split_words(text: str) -> tuple[str, ...]:
     """`"It's 3.5 km..."` -> `("It", "'s", "3.5", "km", "...")`."""
     return words_of(text)
+
+
+@lru_cache(maxsize=2)
+def count_words(text: str) -> Counter[str]:
+    """`"the more the"` -> `{"the": 2, "more": 1}`, in the order in which they first occur."""
+    return Counter(split_words(text))
 
 
 def duplicates(pieces: Sequence[str]) -> tuple[int, int]:

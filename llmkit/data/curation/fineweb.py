@@ -42,7 +42,8 @@ class FineWebQuality(Filter):
         repeated = duplicates(lines)[1] / (len(text) - text.count("\n"))
         if repeated > self.char_duplicates_ratio:
             return Dropped("fineweb_char_dup_ratio", repeated)
-        breaks = text.count("\n") / len(split_words(text))
-        if breaks > self.new_line_ratio:
-            return Dropped("fineweb_list_ratio", breaks)
-        return None
+        breaks = text.count("\n")
+        if breaks / len(text.split()) <= self.new_line_ratio:  # and words are no fewer
+            return None
+        ratio = breaks / len(split_words(text))
+        return Dropped("fineweb_list_ratio", ratio) if ratio > self.new_line_ratio else None

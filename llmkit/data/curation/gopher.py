@@ -9,16 +9,18 @@ https://github.com/huggingface/datatrove/tree/a649de79c14a550dc90f48a15c025f2dd3
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import filterfalse
 from typing import ClassVar
 
 from llmkit.data.curation.english_words import SENTENCE_ENDS
-from llmkit.data.curation.filters import Dropped, Filter, duplicates, split_words
+from llmkit.data.curation.filters import Dropped, Filter, count_words, duplicates, split_words
 
-PARAGRAPHS = re.compile(r"\n{2,}")
-LINES = re.compile(r"\n+")
+# Begun by a plain line end, for which `re` looks at memory's speed: 10 times that of "\n+".
+PARAGRAPHS = re.compile("\n\n+")
+LINES = re.compile("\n\n*")
 STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])
 ELLIPSES = ("...", "…")
 FULL_WIDTH_ONE = "１"  # the one digit among datatrove's punctuation
@@ -51,26 +53,25 @@ class GopherQuality(Filter):
     min_stop_words: int = 2  # different ones, of eight
 
     def check(self, text: str) -> Dropped | None:
-        words = split_words(text)
+        words, counts = split_words(text), count_words(text)
         return (
-            self._check_words(words)
+            self._check_words(words, counts)
             or self._check_symbols(text, len(words))
-            or (self._check_vocabulary(words))
+            or self._check_vocabulary(counts, len(words))
         )
 
-    def _check_words(self, words: tuple[str, ...]) -> Dropped | None:
-        marked: Iterable[str] = filterfalse(
-            str.isalnum, words
-        )  # most words stop here, at C's speed
-        if FULL_WIDTH_ONE in words:
-            marked = words
+    def _check_words(self, words: tuple[str, ...], counts: Counter[str]) -> Dropped | None:
+        marked: Iterable[str] = filterfalse(str.isalnum, counts)  # most stop here, at C's speed
+        if FULL_WIDTH_ONE in counts:
+            marked = counts
         symbols = [word for word in marked if SYMBOLS.issuperset(word)]
-        number = len(words) - len(symbols)
+        number = len(words) - sum(map(counts.__getitem__, symbols))
         if number < self.min_doc_words:
             return Dropped("gopher_short_doc", number)
         if number > self.max_doc_words:
             return Dropped("gopher_long_doc", number)
-        mean = (sum(map(len, words)) - sum(map(len, symbols))) / max(number, 1)
+        characters = sum(map(len, words)) - sum(len(word) * counts[word] for word in symbols)
+        mean = characters / max(number, 1)
         if mean < self.min_avg_word_length:
             return Dropped("gopher_below_avg_threshold", mean)
         if mean > self.max_avg_word_length:
@@ -93,13 +94,16 @@ class GopherQuality(Filter):
             return Dropped("gopher_too_many_end_ellipsis", trailing)
         return None
 
-    def _check_vocabulary(self, words: tuple[str, ...]) -> Dropped | None:
-        mixed = [word for word in filterfalse(str.isalpha, words) if len(word) > 1]
-        alphabetic = sum(map(str.isalpha, words))
-        alphabetic += sum(any(map(str.isalpha, word)) for word in mixed)
-        if alphabetic / len(words) < self.min_alpha_words_ratio:
-            return Dropped("gopher_below_alpha_threshold", alphabetic / len(words))
-        found = len(STOP_WORDS.intersection(words))
+    def _check_vocabulary(self, counts: Counter[str], number: int) -> Dropped | None:
+        without = (
+            counts[word]
+            for word in filterfalse(str.isalpha, counts)
+            if not any(map(str.isalpha, word))
+        )
+        alphabetic = (number - sum(without)) / number
+        if alphabetic < self.min_alpha_words_ratio:
+            return Dropped("gopher_below_alpha_threshold", alphabetic)
+        found = len(STOP_WORDS & counts.keys())
         if found < self.min_stop_words:
             return Dropped("gopher_enough_stop_words", found)
         return None
@@ -150,11 +154,14 @@ class GopherRepetition(Filter):
         return None
 
     def _check_phrases(self, text: str) -> Dropped | None:
-        from llmkit.data.curation.ngrams import RepeatedWords  # which needs numpy
+        from llmkit.data.curation import ngrams  # which needs numpy
 
-        words = RepeatedWords(split_words(text))
+        words = split_words(text)
+        most = ngrams.most_characters(count_words(text))
         for n, bound in enumerate((self.top_2_gram, self.top_3_gram, self.top_4_gram), start=2):
-            share = words.top_characters(n) / len(text)
+            if n * most / len(text) <= bound:
+                continue
+            share = ngrams.top_characters(words, n) / len(text)
             if share > bound:
                 return Dropped(f"top_{n}_gram", share)
         bounds = (
@@ -165,8 +172,11 @@ class GopherRepetition(Filter):
             self.duplicated_9_grams,
             self.duplicated_10_grams,
         )
+        repeated = ngrams.RepeatedWords(words)
         for n, bound in enumerate(bounds, start=5):
-            share = words.duplicated_characters(n) / len(text)
+            if repeated.most_duplicated_characters(n) / len(text) <= bound:
+                continue
+            share = repeated.duplicated_characters(n) / len(text)
             if share > bound:
                 return Dropped(f"duplicated_{n}_grams", share)
         return None
