@@ -121,6 +121,30 @@ def test_unknown_asks_about_held_out_names_only():
         assert example.details["name"] in example.prompt[0]["content"]
 
 
+def test_facts_train_on_other_wordings():
+    facts = task("tinyworld_facts")
+    asked = [example.prompt[0]["content"] for example in facts.examples(SETTINGS, 0)]
+    practised = list(facts.training_examples(SETTINGS, 0))
+    assert len(practised) > 2 * len(asked)
+    assert not {example.prompt[0]["content"] for example in practised} & set(asked)
+    said = Completion(f"It is {practised[0].answer}.", ended=True)
+    assert facts.reward(practised[0], said) == 1
+    assert facts.reward(practised[0], Completion("I do not know of it.", ended=True)) == 0
+
+
+def test_unknown_trains_on_other_names_that_nobody_bears():
+    world = population(World(**SETTINGS))
+    held, borne = world.held_out, {entity.name for entity in world.entities}
+    examples = list(task("tinyworld_unknown", limit=200).training_examples(SETTINGS, 0))
+    assert len(examples) == 200
+    for example in examples:
+        name = example.details["name"]
+        assert name not in held[example.details["kind"]] and name not in borne
+        assert name in example.prompt[0]["content"]
+    refusal = Completion("I do not know of them.", ended=True)
+    assert task("tinyworld_unknown").reward(examples[0], refusal) == 1
+
+
 def test_sums_ask_for_different_held_out_pairs():
     pairs = []
     for example in task("tinyworld_sums", limit=500).examples(SETTINGS, 0):
