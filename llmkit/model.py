@@ -71,7 +71,7 @@ def load_model(source: Path | str, revision: str | None = None, **init: Any) -> 
 def load_for_inference(source: Path | str, revision: str | None = None) -> PreTrainedModel:
     """As `load_model`, on the GPU where there is one, in the precision that it was saved in.
 
-    On a CPU it is float32, which is faster there than half precision without AMX.
+    On a CPU it is float32, which a CPU without products of its own in half precision is faster in.
     """
     if not torch.cuda.is_available():
         return load_model(source, revision)

@@ -95,6 +95,7 @@ def tiny_stage(**changes: Any) -> Any:
         "save_steps": 10,
         "logging_steps": 5,
         "use_cpu": True,
+        "bf16": False,  # whatever the machine is fast in, the formulas are in float32
         **changes.pop("args", {}),
     }
     config = {"n_layer": 1, "n_head": 2, "n_embd": 32, **changes.pop("config", {})}

@@ -54,7 +54,7 @@ SUMS = TaskReward(task="tinyworld_sums")
         (
             {"tasks": (BitsPerByteTask(),), "args": {"max_completion_length": 4}},
             GOOD,
-            "tasks[0]: bits_per_byte measures, and is no reward; take one of tinyworld_sums",
+            "tasks[0]: bits_per_byte measures, and is no reward; take one of tinyworld_facts",
         ),
     ],
 )
