@@ -28,7 +28,7 @@ from llmkit.data.curation.c4 import C4Quality
 from llmkit.data.curation.filters import Dropped, count_words, split_words
 from llmkit.data.curation.fineweb import FineWebQuality
 from llmkit.data.curation.gopher import GopherQuality, GopherRepetition
-from llmkit.data.curation.language import Language, model_of
+from llmkit.data.curation.language import Language, model_of, quick_model_of
 from llmkit.data.documents import Document
 
 SIZE = 5000  # characters a document
@@ -127,8 +127,11 @@ def same(ours: str | None, theirs: str | None) -> bool:
 
 def forget() -> None:
     split_words.cache_clear()
+    quick = quick_model_of(None)
     for memory in (english_words.WORDS, english_words.WORDS.rejoined, english_words.PROFILES):
         memory.clear()
+    if quick:
+        quick.known.clear()
 
 
 def measure(

