@@ -25,7 +25,7 @@ from llmkit.data.curation.removed import SAMPLES
 from llmkit.data.sources.budget import Limit, budget
 from llmkit.data.sources.source import Source
 from llmkit.data.tokens.token_estimate import DESCRIPTION
-from llmkit.errors import Problem
+from llmkit.errors import InputError, Problem
 from llmkit.schema import Keyed, Named
 from llmkit.stage import Context, Facts, Stage
 
@@ -130,6 +130,13 @@ class Curate(Stage):
         path = context.out / "stats.json"
         path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         outcome.samples.write(context.out / SAMPLES, curation.names)
+        if not report["in"]["documents"]:
+            bad = {"bad rows": report["bad_rows"]["rows"], **outcome.faults["set_aside"]}
+            told = ", ".join(f"{reason}: {number}" for reason, number in bad.items() if number)
+            what = "hold no document" + (f" that can be read ({told})" if told else "")
+            raise InputError(
+                f"{context.name}.sources", what, "see that the files have text in them"
+            )
         removed = {reason: n["documents"] for reason, n in outcome.funnel.removed().items()}
         reasons = ", ".join(f"{reason} {number}" for reason, number in removed.items())
         context.gate(

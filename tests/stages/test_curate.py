@@ -47,6 +47,18 @@ def prose(seed: int, num_words: int = 120) -> str:
     return " ".join(word + ("." if i % 8 == 7 else "") for i, word in enumerate(words)) + "."
 
 
+def test_sources_without_a_document_are_named(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    empty = PathSource(path=str(tmp_path / "empty.txt"))
+    with pytest.raises(
+        InputError, match=r"curate\.sources: hold no document that can be read \(empty: 1\)"
+    ):
+        run(tmp_path / "out", empty)
+    broken = PathSource(path=write_jsonl(tmp_path / "rows.jsonl", [{"words": "no text"}]))
+    with pytest.raises(InputError, match=r"hold no document that can be read \(bad rows: 1\)"):
+        run(tmp_path / "other", broken, max_bad_rows=1)
+
+
 def test_default_steps_keep_prose_and_name_every_removal(tmp_path):
     texts = [*(prose(i) for i in range(20)), prose(3), "too short", "", "a line.\n" * 60]
     source = PathSource(path=write_jsonl(tmp_path / "a.jsonl", [{"text": t} for t in texts]))
