@@ -131,8 +131,8 @@ class Curate(Stage):
         path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         outcome.samples.write(context.out / SAMPLES, curation.names)
         if not report["in"]["documents"]:
-            bad = {"bad rows": report["bad_rows"]["rows"], **outcome.faults["set_aside"]}
-            told = ", ".join(f"{reason}: {number}" for reason, number in bad.items() if number)
+            aside = outcome.faults["set_aside"].items()
+            told = ", ".join(f"{reason}: {number}" for reason, number in aside)
             what = "hold no document" + (f" that can be read ({told})" if told else "")
             raise InputError(
                 f"{context.name}.sources", what, "see that the files have text in them"
