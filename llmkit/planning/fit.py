@@ -9,7 +9,7 @@ from llmkit.cost.memory import Load, memory_of
 from llmkit.cost.shapes import Shape
 
 Change = tuple[str, Load, Hardware]  # in words, and what it makes of the two
-RECOMPUTE = "args.activation_checkpointing: true"
+RECOMPUTE = "args.gradient_checkpointing: true"
 
 
 def remedies(shape: Shape, load: Load, hardware: Hardware) -> tuple[str, ...]:

@@ -27,6 +27,9 @@ from llmkit.kernels.token_log_probs import fused as fused_log_probs  # noqa: E40
 from llmkit.kernels.token_log_probs import reference as log_probs_formula  # noqa: E402
 from llmkit.kernels.token_log_probs import token_log_probs  # noqa: E402
 
+# Triton 3.6's interpreter does what numpy 2.0 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
+
 # Error norm over truth norm. bfloat16 keeps 8 bits.
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2}
 HEADS = [(1, 3, 5), (9, 7, 130), (21, 33, 507)]  # N, E, V
