@@ -86,9 +86,10 @@ class Language(Step):
 @cache
 def model_of(path: str | None) -> Any:
     """The fastText model, loaded once a process."""
+    file = file_of(path)
     from fasttext import load_model
 
-    return load_model(str(file_of(path))).f
+    return load_model(str(file)).f
 
 
 @cache

