@@ -1,6 +1,6 @@
 """PPO on a task whose answer is known: prefer even token ids, at a price in KL.
 
-    python benchmarks/ppo_even_tokens.py [--rollouts 150] [--seed 0] [--output FILE]
+    python benchmarks/ppo_even_tokens.py [--rollouts 150] [--seed 0] [--trl FOLDER] [--output FILE]
 
 A random GPT-2 draws 16 tokens from 512 nearly equal ones; the reward is the share of even ids, the
 KL coefficient is b. The best policy is known (https://arxiv.org/abs/2305.18290, equation 4):
@@ -8,12 +8,19 @@ KL coefficient is b. The best policy is known (https://arxiv.org/abs/2305.18290,
     p(even) = e^(1/16b) / (1 + e^(1/16b))         KL = 16 (ln 2 + p ln p + (1 - p) ln(1 - p))
 
 which for b = 0.05 is p = 0.777 and KL = 2.60 nats a completion.
+
+`--trl` is a folder with the last TRL that had a PPO, which then learns the same task from the same
+model (`ppo_peer.py`): `pip install --target FOLDER --no-deps trl==1.12.0`. The two take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -46,17 +53,11 @@ def even_share(completion_ids: list[list[int]], **columns: Any) -> list[float]:
     return [sum(token % 2 == 0 for token in row) / TOKENS for row in completion_ids]
 
 
-def trainer_for(folder: str, rollouts: int, seed: int = 0, **changes: Any) -> Any:
-    """The PPOTrainer of the task: 64 completions a rollout, 4 epochs of 2 updates."""
+def policy_and_prompts(rollouts: int, seed: int) -> tuple[Any, list[list[int]]]:
+    """A random GPT-2 of 2 x 64, and `rollouts` times 64 prompts of ids (64 * rollouts, PROMPT)."""
     import torch
-    from datasets import Dataset
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from llmkit.trainers.arguments import checkpointing
-    from llmkit.trainers.ppo import PPOTrainer
-    from llmkit.trainers.ppo_config import PPOConfig
-
-    tokenizer = words_tokenizer()
     torch.manual_seed(seed)
     model = GPT2LMHeadModel(
         GPT2Config(
@@ -70,7 +71,18 @@ def trainer_for(folder: str, rollouts: int, seed: int = 0, **changes: Any) -> An
             pad_token_id=VOCABULARY - 2,
         )
     )
-    drawn = torch.randint(VOCABULARY - 2, (64 * rollouts, PROMPT)).tolist()
+    return model, torch.randint(VOCABULARY - 2, (64 * rollouts, PROMPT)).tolist()
+
+
+def trainer_for(folder: str, rollouts: int, seed: int = 0, **changes: Any) -> Any:
+    """The PPOTrainer of the task: 64 completions a rollout, 4 epochs of 2 updates."""
+    from datasets import Dataset
+
+    from llmkit.trainers.arguments import checkpointing
+    from llmkit.trainers.ppo import PPOTrainer
+    from llmkit.trainers.ppo_config import PPOConfig
+
+    model, drawn = policy_and_prompts(rollouts, seed)
     prompts = [" ".join(f"t{token}" for token in row) for row in drawn]
     settings: dict[str, Any] = {
         "per_device_train_batch_size": 32,
@@ -98,7 +110,7 @@ def trainer_for(folder: str, rollouts: int, seed: int = 0, **changes: Any) -> An
         args=args,
         reward_funcs=even_share,
         train_dataset=Dataset.from_dict({"prompt": prompts}),
-        processing_class=tokenizer,
+        processing_class=words_tokenizer(),
     )
 
 
@@ -127,6 +139,7 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trl", type=Path, help="a folder with TRL 1.12, to compare with")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     import torch
@@ -134,15 +147,29 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     foreign = ForeignTime()
     best, kl = optimum(0.05)
-    found = measured(given.rollouts, given.seed)
+    result: dict[str, Any] = {"rollouts": given.rollouts, "seed": given.seed}
+    result |= {"threads": given.threads, "best": {"scores": best, "kl": kl}}
+    result |= measured(given.rollouts, given.seed)
+    if given.trl is not None:
+        result["trl"] = by_trl(given.trl, given.rollouts, given.seed, given.threads)
+    columns = {"llmkit": result} | ({"TRL's PPO": result["trl"]} if "trl" in result else {})
     for number in range(0, given.rollouts, max(1, given.rollouts // 10)):
-        print(f"rollout {number:4d}  even {found['curve'][number]:.3f}")
-    print(f"last tenth: even {found['scores']:.3f} (best {best:.3f}), ", end="")
-    print(f"KL {found['kl']:.2f} (best {kl:.2f}), explained variance ", end="")
-    print(f"{found['explained_variance']:.2f}, {found['seconds']} s")
-    settings = {"rollouts": given.rollouts, "seed": given.seed, "threads": given.threads}
-    result = {**settings, "best": {"scores": best, "kl": kl}, **found}
+        shares = "  ".join(f"{name} {each['curve'][number]:.3f}" for name, each in columns.items())
+        print(f"rollout {number:4d}  even: {shares}")
+    print(f"best: even {best:.3f}, KL {kl:.2f} nats a completion. Means of the last tenth:")
+    for name, each in columns.items():
+        print(f"{name:10} even {each['scores']:.3f}, KL {each['kl']:.2f}, {each['seconds']} s")
+    print(f"explained variance of llmkit's values: {result['explained_variance']:.2f}")
     write_result("ppo_even_tokens", result, foreign.share(), given.output)
+
+
+def by_trl(folder: Path, rollouts: int, seed: int, threads: int) -> dict[str, Any]:
+    """What `ppo_peer.py` finds, in a process whose `trl` is that of `folder`."""
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{here}"}
+    command = [sys.executable, str(here / "ppo_peer.py"), str(rollouts), str(seed), str(threads)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
