@@ -81,7 +81,11 @@ def run(
 
 
 def told(done: Run) -> Run:
-    print(f"\n{done.table()}", flush=True)
+    """Write the report; print the table, and what to look at and type next."""
+    ways = [f"report: {done.report()}"]
+    if "chat" in done.commands():
+        ways.append(f"chat with it: {done.commands()['chat']}")
+    print(f"\n{done.table()}\n\n" + "\n".join(ways), flush=True)
     return done
 
 

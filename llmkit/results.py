@@ -132,7 +132,7 @@ class Run:
         return write_report(self.folder, self.commands())
 
     def table(self) -> str:
-        """Time and figures of each stage; models by question types; held-out pairs; how to chat."""
+        """Time and figures of each stage; models by question types; held-out pairs."""
         parts = [stage_table(self.stages.values())]
         for stage in self.stages.values():
             if stage.kind == "evaluate":
@@ -143,8 +143,6 @@ class Run:
         judges = {name: cells for name, cells in pairs.items() if cells}
         if judges:
             parts.append(f"held-out preference pairs\n\n{metrics_table(judges)}")
-        if self.chat_stage() is not None:
-            parts.append(f"chat with it: {self.commands()['chat']}")
         return "\n\n".join(parts)
 
 

@@ -82,6 +82,16 @@ def test_record_says_what_made_the_stage(tmp_path: Path) -> None:
     assert child["parts"]["parents"]["words"] == hashlib.sha256(lines.encode()).hexdigest()
 
 
+def test_a_run_ends_with_its_table_and_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(fake_stages.recipe(tmp_path), output_dir=tmp_path)
+    page = tmp_path / "tiny" / "report.html"
+    *_, before, last = capsys.readouterr().out.splitlines()
+    assert (before, last) == ("", f"report: {page}")  # nothing to chat with: no line about it
+    assert "<title>tiny" in page.read_text()
+
+
 def test_unchanged_run_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     climb(tmp_path)
     before = (tmp_path / "tiny/words/stage.json").read_text()

@@ -34,7 +34,7 @@ def test_model_and_tokenizer_load_by_transformers(tmp_path: Path) -> None:
         empty.model()
 
 
-def test_table_shows_stages_models_by_question_types_and_how_to_chat(tmp_path: Path) -> None:
+def test_table_shows_stages_models_by_question_types(tmp_path: Path) -> None:
     def cell(value: float, low: float, high: float) -> dict[str, float]:
         return {"value": value, "low": low, "high": high, "n": 100}
 
@@ -78,9 +78,7 @@ def test_table_shows_stages_models_by_question_types_and_how_to_chat(tmp_path: P
         "model  all pairs          length alone\n"
         "       accuracy           accuracy\n"
         "-----  -----------------  -----------------\n"
-        "judge  .900 [.850, .940]  .500 [.400, .600]\n"
-        "\n"
-        "chat with it: llmkit chat quickstart"
+        "judge  .900 [.850, .940]  .500 [.400, .600]"
     )
 
 

@@ -47,6 +47,8 @@ def test_a_recipe_runs_and_is_skipped_when_it_runs_again(name: str, tmp_path: Pa
     run = tmp_path / "runs" / Recipe.load(name, profile="smoke").run_name
     assert all((run / stage / "stage.json").is_file() for stage in stages)
     assert not list(run.glob(".*.partial"))
+    assert (run / "report.html").is_file()
+    assert ("chat with it: llmkit chat" in done.stdout) is ("sft" in stages)
     again = llmkit("run", *words, cwd=tmp_path)
     assert again.stdout.count("skipped: nothing changed") == len(stages)
     models = [stage for stage in ("pretrain", "sft") if stage in stages]
