@@ -16,21 +16,36 @@ struct bf16 {
     uint16_t bits;
 };
 
+struct Whole {};  // all sixteen lanes; a mask of all ones would cost as much as any other
+
 inline __mmask16 first(int64_t count) {  // the first `count` lanes, at most all
     return count >= LANES ? 0xffff : static_cast<__mmask16>((1u << count) - 1);
 }
 
-inline __m512 load(const float* from, __mmask16 mask = 0xffff) {
-    return _mm512_maskz_loadu_ps(mask, from);
+// work(i, which lanes) for each sixteen of `count` elements, the last ones under a mask.
+template <class Work>
+inline void by_lanes(int64_t count, Work work) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) work(i, Whole{});
+    if (i < count) work(i, first(count - i));
 }
 
 inline __m512 widened(__m256i bits) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-inline __m512 load(const bf16* from, __mmask16 mask = 0xffff) {
+inline __m512 load(const float* from, Whole = {}) { return _mm512_loadu_ps(from); }
+inline __m512 load(const float* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
+
+inline __m512 load(const bf16* from, Whole = {}) {
+    return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+inline __m512 load(const bf16* from, __mmask16 mask) {
     return widened(_mm256_maskz_loadu_epi16(mask, from));
 }
+
+inline __m512 or_zero(Whole, __m512 x) { return x; }
+inline __m512 or_zero(__mmask16 mask, __m512 x) { return _mm512_maskz_mov_ps(mask, x); }
 
 // To the nearest bfloat16, ties to even; NaN stays NaN.
 inline __m256i rounded(__m512 x) {
@@ -46,16 +61,15 @@ inline __m256i rounded(__m512 x) {
 #endif
 }
 
-inline void store(float* to, __m512 x, __mmask16 mask = 0xffff) {
-    _mm512_mask_storeu_ps(to, mask, x);
-}
+inline void store(float* to, __m512 x, Whole = {}) { _mm512_storeu_ps(to, x); }
+inline void store(float* to, __m512 x, __mmask16 mask) { _mm512_mask_storeu_ps(to, mask, x); }
 
-inline void store(bf16* to, __m512 x, __mmask16 mask = 0xffff) {
+inline void store(bf16* to, __m512 x, Whole = {}) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rounded(x));
+}
+inline void store(bf16* to, __m512 x, __mmask16 mask) {
     _mm256_mask_storeu_epi16(to, mask, rounded(x));
 }
-
-inline __m512 as_stored(const float*, __m512 x) { return x; }
-inline __m512 as_stored(const bf16*, __m512 x) { return widened(rounded(x)); }
 
 inline __m512 all(float x) { return _mm512_set1_ps(x); }
 

@@ -85,18 +85,14 @@ def load(op: str, flags: frozenset[str] | None = None) -> ctypes.CDLL:
         flags: the instruction sets to build for, by default all that this CPU has.
 
     Raises:
-        NativeError: they are switched off, the CPU lacks an instruction set, or there is no
-            compiler, or it fails, or what it made cannot be loaded.
+        NativeError: `refusal` says why, or the compiler fails, or what it made cannot be loaded.
     """
-    if os.environ.get("LLMKIT_NATIVE") == "0":
-        raise NativeError("switched off by LLMKIT_NATIVE=0")
-    present = cpu_flags() if flags is None else flags
-    missing = [flag for flag in (*NEEDED, *NEEDED_BY.get(op, ())) if flag not in present]
-    if platform.system() != "Linux" or missing:
-        # Grouped by what is missing, not by operation, so that one line says it all.
-        raise NativeError(f"this machine has no {missing[0] if missing else 'Linux'}")
-    options = [f"-m{flag.replace('_', '')}" for flag in (*NEEDED, BF16) if flag in present]
-    compiler = _compiler()
+    flags = cpu_flags() if flags is None else flags
+    reason = refusal(op, flags)
+    if reason:
+        raise NativeError(reason)
+    compiler = _compiler() or ""
+    options = [f"-m{flag.replace('_', '')}" for flag in (*NEEDED, BF16) if flag in flags]
     entry = _folder() / f"{op}-{_key(op, compiler, options)}.so"
     if not _whole(entry):
         _build(op, compiler, options, entry)
@@ -104,6 +100,20 @@ def load(op: str, flags: frozenset[str] | None = None) -> ctypes.CDLL:
         return ctypes.CDLL(str(entry))
     except OSError as error:
         raise NativeError(f"what {compiler} made cannot be loaded ({error})") from error
+
+
+def refusal(op: str, flags: frozenset[str]) -> str | None:
+    """Why native code cannot be had or is not wanted here, whatever the compiler would say."""
+    if os.environ.get("LLMKIT_NATIVE") == "0":
+        return "switched off by LLMKIT_NATIVE=0"
+    if platform.system() != "Linux":
+        return f"they are for Linux, and this is {platform.system()}"
+    for flag in (*NEEDED, *NEEDED_BY.get(op, ())):
+        if flag not in flags:
+            return f"this CPU has no {flag}"
+    if _compiler() is None:
+        return f"no C++ compiler is here ({os.environ.get('CXX') or ', '.join(COMPILERS)})"
+    return None
 
 
 def call(function: Callable[..., int | None], *arguments: object) -> None:
@@ -143,14 +153,10 @@ def named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-@functools.cache
-def _compiler() -> str:
+def _compiler() -> str | None:
     wanted = os.environ.get("CXX")
-    for name in (wanted,) if wanted else COMPILERS:
-        found = shutil.which(name)
-        if found:
-            return found
-    raise NativeError(f"no C++ compiler is here ({wanted or ', '.join(COMPILERS)})")
+    found = map(shutil.which, (wanted,) if wanted else COMPILERS)
+    return next((path for path in found if path), None)
 
 
 @functools.cache
@@ -178,7 +184,9 @@ def _folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise NativeError(f"no cache folder ({error}; LLMKIT_NATIVE_CACHE names another)") from error
+        raise NativeError(
+            f"no cache folder ({error}; LLMKIT_NATIVE_CACHE names another)"
+        ) from error
     return folder
 
 

@@ -18,21 +18,25 @@ struct Soft {
     float largest, sum;
 };
 
-inline Soft soften(float* scores, int64_t seen, int64_t columns, float scale, bf16* to) {
+inline __m512 or_least(Whole, __m512 x) { return x; }
+inline __m512 or_least(__mmask16 mask, __m512 x) {
+    return _mm512_mask_mov_ps(all(-INFINITY), mask, x);
+}
+
+inline Soft soften(const float* scores, int64_t seen, int64_t columns, float scale, bf16* to) {
     __m512 top = all(-INFINITY);
-    for (int64_t j = 0; j < seen; j += LANES) {
-        const __mmask16 mask = first(seen - j);
-        top = _mm512_mask_max_ps(top, mask, top, load(scores + j));
-    }
+    by_lanes(seen, [&](int64_t j, auto lanes) {
+        top = _mm512_max_ps(top, or_least(lanes, load(scores + j)));
+    });
     const float most = largest(top) * scale;
     __m512 total = all(0.0f);
-    for (int64_t j = 0; j < columns; j += LANES) {
-        const __mmask16 mask = seen > j ? first(seen - j) : 0;
+    by_lanes(seen, [&](int64_t j, auto lanes) {
         const __m512 x = _mm512_fmsub_ps(load(scores + j), all(scale), all(most));
-        const __m512 p = _mm512_maskz_mov_ps(mask, exp2(x));
+        const __m512 p = or_zero(lanes, exp2(x));
         total = _mm512_add_ps(total, p);
         store(to + j, p);
-    }
+    });
+    for (int64_t j = up(seen, LANES); j < columns; j += LANES) store(to + j, all(0.0f));
     return {most, sum(total)};
 }
 

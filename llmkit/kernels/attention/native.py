@@ -31,7 +31,9 @@ def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
         return False
     if heads % max(1, key.shape[1]) or width not in WIDTHS:
         return False
-    dtypes = {compute_dtype(x) if x.dtype == torch.float32 else x.dtype for x in (query, key, value)}
+    dtypes = {
+        compute_dtype(x) if x.dtype == torch.float32 else x.dtype for x in (query, key, value)
+    }
     return dtypes == {torch.bfloat16}
 
 

@@ -16,36 +16,36 @@ struct Head {
 
 template <class T>
 inline void zero(T* row, int64_t from, int64_t to) {
-    for (int64_t v = from; v < to; v += LANES) store(row + v, all(0.0f), first(to - v));
+    by_lanes(to - from, [=](int64_t v, auto lanes) { store(row + from + v, all(0.0f), lanes); });
+}
+
+inline __m512 larger(__m512 top, __m512 z, Whole) { return _mm512_max_ps(top, z); }
+inline __m512 larger(__m512 top, __m512 z, __mmask16 mask) {
+    return _mm512_mask_max_ps(top, mask, top, z);
 }
 
 template <class T>
 inline float row_loss(T* row, int64_t target, const Head& head) {
-    const int64_t vocab_size = head.vocab_size;
-    __m512 top = all(-INFINITY);
-    for (int64_t v = 0; v < vocab_size; v += LANES) {
-        const __mmask16 mask = first(vocab_size - v);
-        // NaN in the second place stays.
-        top = _mm512_mask_max_ps(top, mask, top, load(row + v, mask));
-    }
+    __m512 top = all(-INFINITY), sums = all(0.0f);
+    by_lanes(head.vocab_size, [&](int64_t v, auto lanes) {
+        top = larger(top, load(row + v, lanes), lanes);
+    });
     const float most = largest(top);
-    const float of_target = _mm512_cvtss_f32(load(row + target, 1));
-    __m512 sums = all(0.0f);
-    for (int64_t v = 0; v < vocab_size; v += LANES) {
-        const __mmask16 mask = first(vocab_size - v);
-        const __m512 e = exp(_mm512_sub_ps(load(row + v, mask), all(most)));
-        sums = _mm512_mask_add_ps(sums, mask, sums, e);
-    }
+    by_lanes(head.vocab_size, [&](int64_t v, auto lanes) {
+        const __m512 e = exp(_mm512_sub_ps(load(row + v, lanes), all(most)));
+        sums = _mm512_add_ps(sums, or_zero(lanes, e));
+    });
     const float total = sum(sums), share = 1.0f / total;
-    for (int64_t v = 0; v < vocab_size; v += LANES) {
-        const __mmask16 mask = first(vocab_size - v);
-        __m512 p = exp(_mm512_sub_ps(load(row + v, mask), all(most)));
-        p = _mm512_mul_ps(p, all(share));
+    const float of_target = _mm512_cvtss_f32(load(row + target, first(1)));
+    by_lanes(head.vocab_size, [=](int64_t v, auto lanes) {
+        const __m512 e = exp(_mm512_sub_ps(load(row + v, lanes), all(most)));
+        __m512 p = _mm512_mul_ps(e, all(share));
         const int64_t lane = target - v;
-        const __mmask16 hit = lane >= 0 && lane < LANES ? 1u << lane : 0;
-        store(row + v, _mm512_mask_sub_ps(p, hit, p, all(1.0f)), mask);
-    }
-    zero(row, vocab_size, head.columns);
+        if (lane >= 0 && lane < LANES)
+            p = _mm512_mask_sub_ps(p, static_cast<__mmask16>(1u << lane), p, all(1.0f));
+        store(row + v, p, lanes);
+    });
+    zero(row, head.vocab_size, head.columns);
     return std::log(total) - (of_target - most);
 }
 

@@ -34,22 +34,20 @@ inline Gate gate(__m512 x) {
 
 template <class T>
 inline void forward(const T* x, T* y, int64_t count) {
-    for (int64_t i = 0; i < count; i += LANES) {
-        const __mmask16 mask = first(count - i);
-        const __m512 value = load(x + i, mask);
-        store(y + i, _mm512_mul_ps(value, gate(value).s), mask);
-    }
+    by_lanes(count, [=](int64_t i, auto lanes) {
+        const __m512 value = load(x + i, lanes);
+        store(y + i, _mm512_mul_ps(value, gate(value).s), lanes);
+    });
 }
 
 template <class T>
 inline void backward(const T* x, const T* grad_y, T* grad_x, int64_t count) {
-    for (int64_t i = 0; i < count; i += LANES) {
-        const __mmask16 mask = first(count - i);
-        const __m512 value = load(x + i, mask);
+    by_lanes(count, [=](int64_t i, auto lanes) {
+        const __m512 value = load(x + i, lanes);
         const Gate g = gate(value);
         const __m512 derivative = _mm512_fmadd_ps(value, g.slope, g.s);
-        store(grad_x + i, _mm512_mul_ps(load(grad_y + i, mask), derivative), mask);
-    }
+        store(grad_x + i, _mm512_mul_ps(load(grad_y + i, lanes), derivative), lanes);
+    });
 }
 
 template <class Work>

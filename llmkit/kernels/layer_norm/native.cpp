@@ -19,30 +19,28 @@ struct Shape {
 
 template <class X>
 inline void add_row(const X* x, const float* residual, float* r, int64_t width) {
-    for (int64_t e = 0; e < width; e += LANES) {
-        const __mmask16 mask = first(width - e);
-        store(r + e, _mm512_add_ps(load(x + e, mask), load(residual + e, mask)), mask);
-    }
+    by_lanes(width, [=](int64_t e, auto lanes) {
+        store(r + e, _mm512_add_ps(load(x + e, lanes), load(residual + e, lanes)), lanes);
+    });
 }
 
 template <class Y>
 inline void norm_row(const float* r, const float* weight, const float* bias, Y* y, float* mean,
                      float* scale, int64_t width, float eps) {
     __m512 total = all(0.0f), squares = all(0.0f);
-    for (int64_t e = 0; e < width; e += LANES)
-        total = _mm512_add_ps(total, load(r + e, first(width - e)));
-    *mean = sum(total) / width;
-    for (int64_t e = 0; e < width; e += LANES) {
-        const __mmask16 mask = first(width - e);
-        const __m512 centred = _mm512_maskz_sub_ps(mask, load(r + e, mask), all(*mean));
+    by_lanes(width, [&](int64_t e, auto lanes) { total = _mm512_add_ps(total, load(r + e, lanes)); });
+    const float middle = sum(total) / width;
+    by_lanes(width, [&](int64_t e, auto lanes) {
+        const __m512 centred = or_zero(lanes, _mm512_sub_ps(load(r + e, lanes), all(middle)));
         squares = _mm512_fmadd_ps(centred, centred, squares);
-    }
-    *scale = 1.0f / std::sqrt(sum(squares) / width + eps);
-    for (int64_t e = 0; e < width; e += LANES) {
-        const __mmask16 mask = first(width - e);
-        const __m512 n = _mm512_mul_ps(_mm512_sub_ps(load(r + e, mask), all(*mean)), all(*scale));
-        store(y + e, _mm512_fmadd_ps(n, load(weight + e, mask), load(bias + e, mask)), mask);
-    }
+    });
+    const float factor = 1.0f / std::sqrt(sum(squares) / width + eps);
+    by_lanes(width, [=](int64_t e, auto lanes) {
+        const __m512 centred = _mm512_sub_ps(load(r + e, lanes), all(middle));
+        const __m512 n = _mm512_mul_ps(centred, all(factor));
+        store(y + e, _mm512_fmadd_ps(n, load(weight + e, lanes), load(bias + e, lanes)), lanes);
+    });
+    *mean = middle, *scale = factor;
 }
 
 struct Means {
@@ -50,19 +48,18 @@ struct Means {
 };
 
 template <class Y>
-inline Means row_means(const float* r, const Y* grad_y, const float* weight, float mean, float scale,
-                       float* grad_weight, float* grad_bias, int64_t width) {
+inline Means row_means(const float* r, const Y* grad_y, const float* weight, float mean,
+                       float scale, float* grad_weight, float* grad_bias, int64_t width) {
     __m512 g_sum = all(0.0f), gn_sum = all(0.0f);
-    for (int64_t e = 0; e < width; e += LANES) {
-        const __mmask16 mask = first(width - e);
-        const __m512 dy = load(grad_y + e, mask);
-        const __m512 g = _mm512_mul_ps(dy, load(weight + e, mask));
-        const __m512 n = _mm512_mul_ps(_mm512_sub_ps(load(r + e, mask), all(mean)), all(scale));
+    by_lanes(width, [&](int64_t e, auto lanes) {
+        const __m512 dy = load(grad_y + e, lanes);
+        const __m512 g = _mm512_mul_ps(dy, load(weight + e, lanes));
+        const __m512 n = _mm512_mul_ps(_mm512_sub_ps(load(r + e, lanes), all(mean)), all(scale));
         g_sum = _mm512_add_ps(g_sum, g);
         gn_sum = _mm512_fmadd_ps(g, n, gn_sum);
-        store(grad_weight + e, _mm512_fmadd_ps(dy, n, load(grad_weight + e, mask)), mask);
-        store(grad_bias + e, _mm512_add_ps(dy, load(grad_bias + e, mask)), mask);
-    }
+        store(grad_weight + e, _mm512_fmadd_ps(dy, n, load(grad_weight + e, lanes)), lanes);
+        store(grad_bias + e, _mm512_add_ps(dy, load(grad_bias + e, lanes)), lanes);
+    });
     return {all(sum(g_sum) / width), all(sum(gn_sum) / width)};
 }
 
@@ -70,16 +67,15 @@ inline Means row_means(const float* r, const Y* grad_y, const float* weight, flo
 template <class X, class Y>
 inline void grad_row(const float* r, const Y* grad_y, const float* weight, const float* grad_r,
                      float mean, float scale, Means means, float* dr, X* grad_x, int64_t width) {
-    for (int64_t e = 0; e < width; e += LANES) {
-        const __mmask16 mask = first(width - e);
-        const __m512 g = _mm512_mul_ps(load(grad_y + e, mask), load(weight + e, mask));
-        const __m512 n = _mm512_mul_ps(_mm512_sub_ps(load(r + e, mask), all(mean)), all(scale));
+    by_lanes(width, [=](int64_t e, auto lanes) {
+        const __m512 g = _mm512_mul_ps(load(grad_y + e, lanes), load(weight + e, lanes));
+        const __m512 n = _mm512_mul_ps(_mm512_sub_ps(load(r + e, lanes), all(mean)), all(scale));
         const __m512 centred = _mm512_fnmadd_ps(n, means.of_gn, _mm512_sub_ps(g, means.of_g));
-        const __m512 arrived = grad_r ? load(grad_r + e, mask) : all(0.0f);
+        const __m512 arrived = grad_r ? load(grad_r + e, lanes) : all(0.0f);
         const __m512 whole = _mm512_fmadd_ps(centred, all(scale), arrived);
-        store(dr + e, whole, mask);
-        if (grad_x) store(grad_x + e, whole, mask);
-    }
+        store(dr + e, whole, lanes);
+        if (grad_x) store(grad_x + e, whole, lanes);
+    });
 }
 
 inline void add_stripes(const float* partial, float* to, int64_t stripes, int64_t width) {

@@ -42,9 +42,7 @@ def add_layer_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """`r` and `y` (..., E); under autocast `y` is in its dtype, else in that of `r`."""
-    made: tuple[Tensor, Tensor] = _AddLayerNorm.apply(
-        x, residual, weight, bias, eps, _norm_dtype()
-    )
+    made: tuple[Tensor, Tensor] = _AddLayerNorm.apply(x, residual, weight, bias, eps, _norm_dtype())
     return made
 
 
