@@ -146,6 +146,15 @@ def test_files_and_functions_are_small(file: Path) -> None:
             assert lines < MAX_FUNCTION_LINES, f"{module_of(file)}.{node.name}: {lines} lines"
 
 
+def test_native_code_is_small() -> None:
+    native = [file for kind in ("*.cpp", "*.h") for file in (PACKAGE / "kernels").rglob(kind)]
+    assert native
+    for file in native:
+        text = file.read_text(encoding="utf-8")
+        assert text.startswith("// ") and len(text.splitlines()) < MAX_FILE_LINES, file
+        assert max(map(len, text.splitlines())) <= 100, file
+
+
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_every_module_says_what_it_is_for(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))

@@ -13,7 +13,7 @@ from llmkit.kernels import native
 
 @pytest.fixture
 def needs_native() -> Callable[[str], None]:
-    """Skip where the machine cannot have an operation's native form; a failed build is no reason."""
+    """Skip where the machine cannot have a native form; a failed build is no reason."""
 
     def check(op: str) -> None:
         reason = native.refusal(op, cpu_flags())

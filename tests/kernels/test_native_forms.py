@@ -156,15 +156,16 @@ def test_not_a_number_stays_one_in_its_row() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (63, 13), (2, 70, 384), (300, 131)], ids=str)
-@pytest.mark.parametrize("x_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("y_dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("adds", [True, False], ids=["residual", "alone"])
+@pytest.mark.parametrize(
+    ("x_dtype", "adds"),
+    [(torch.float32, True), (torch.bfloat16, True), (torch.float32, False)],
+    ids=["float32 and residual", "bfloat16 and residual", "float32 alone"],
+)
 def test_layer_norm(
     shape: tuple[int, ...], x_dtype: torch.dtype, y_dtype: torch.dtype, adds: bool
 ) -> None:
     torch.manual_seed(0)
-    if not adds and x_dtype == torch.bfloat16:
-        pytest.skip("a residual stream in bfloat16 is torch's")
     x = (2 + torch.randn(shape)).to(x_dtype)
     residual = torch.randn(shape) if adds else None
     weight, bias = 1 + 0.3 * torch.randn(shape[-1]), torch.randn(shape[-1])

@@ -31,10 +31,10 @@ def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
         return False
     if heads % max(1, key.shape[1]) or width not in WIDTHS:
         return False
-    dtypes = {
-        compute_dtype(x) if x.dtype == torch.float32 else x.dtype for x in (query, key, value)
-    }
-    return dtypes == {torch.bfloat16}
+    return all(
+        (compute_dtype(x) if x.dtype == torch.float32 else x.dtype) == torch.bfloat16
+        for x in (query, key, value)
+    )
 
 
 def causal_attention(
@@ -77,7 +77,7 @@ class _CausalAttention(torch.autograd.Function):
 
 
 def _in_rows(x: Tensor) -> Tensor:
-    """`x` with the elements of its last dimension side by side, which is all that is asked of it."""
+    """`x` with the elements of its last dimension side by side: all that is asked of it."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

@@ -8,7 +8,8 @@ Where there are fewer heads of keys and values, each serves H / (their number) h
 follow one another (https://arxiv.org/abs/2305.13245). With g the gradient of `out`,
 
     dp_ij = g_i . v_j,    ds_ij = scale * p_ij (dp_ij - sum over j of p_ij dp_ij)
-    dq_i = sum over j of ds_ij k_j,    dk_j = sum over i of ds_ij q_i,    dv_j = sum over i of p_ij g_i
+    dq_i = sum over j of ds_ij k_j,    dk_j = sum over i of ds_ij q_i
+    dv_j = sum over i of p_ij g_i
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`gelu` where it suits: native code on a CPU that has it, torch's own kernel elsewhere.
 
-torch's kernel reads and writes what has to be, and no more. The Triton form in `fused.py` is
-measured beside it by `python -m benchmarks.gpu`, and takes its place where it is shown to be faster.
+torch's kernel reads and writes what has to be, and no more, but its tanh costs a CPU more than the
+memory does. The Triton form in `fused.py` is measured beside it by `python -m benchmarks.gpu`, and
+takes its place where it is shown to be faster.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ def add_layer_norm(
 ) -> tuple[Tensor, Tensor]:
     """`r = x + residual` and `y`, its normalised form, (..., E); without `residual`, r is x.
 
-    `r` has the dtype that torch promotes the two to. `y` has that of `r`; under autocast it is, but
-    for torch's own form, in autocast's dtype at once, to which the product that follows would round it anyway.
+    `r` has the dtype that torch promotes the two to. `y` has that of `r`; under
+    autocast it is, but for torch's own form, in autocast's dtype at once, to which the product that
+    follows would round it anyway.
     """
     if takes_triton(x):
         from llmkit.kernels.layer_norm import fused
