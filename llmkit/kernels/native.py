@@ -41,7 +41,10 @@ NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")
 BF16 = "avx512_bf16"  # as the Linux kernel calls it; -mavx512bf16 to a compiler
 NEEDED_BY = {"attention": (BF16,)}
 COMPILERS = ("g++", "c++")
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-exceptions", "-fno-rtti", "-w")
+FLAGS = (
+    "-O3", "-funroll-loops", "-std=c++17", "-fPIC", "-fopenmp", "-fno-exceptions", "-fno-rtti",
+    "-w",  # GCC warns of its own header of intrinsics
+)  # fmt: skip
 BUILD_SECONDS = 120.0  # the longest that one call of the compiler may take
 DIGEST = hashlib.sha256
 WORTH_A_THREAD = 1 << 14  # elements; below it a second thread costs more than it brings

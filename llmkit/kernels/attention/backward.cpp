@@ -8,7 +8,7 @@
 
 namespace llmkit {
 
-constexpr int64_t BLOCK = 64;
+constexpr int64_t BLOCK = 64, STRIP = 12;
 
 struct Scratch {
     Pair *keys_turned, *values_turned, *keys;              // of a head of keys
@@ -95,19 +95,32 @@ inline void make_weights(const Scratch& s, const Saved& saved, const Sizes& size
     }
 }
 
+inline Left turned(const Pair* x) {
+    return {reinterpret_cast<const char*>(x), sizeof(Pair), BLOCK * sizeof(Pair)};
+}
+
+// On the diagonal a strip of queries sees the keys up to its own, and one of keys is seen from its
+// own on; elsewhere a block is one strip.
 inline void add_products(const Scratch& s, const Sizes& size, Blocks b) {
     const int64_t width = size.width, vectors = width / LANES;
-    const int64_t query_pairs = up(b.queries, 2) / 2;
-    product(b.queries, vectors, left({s.grad_scores_in_rows, BLOCK}, 0),
-            {s.keys + b.key / 2 * width, width}, b.columns / 2,
-            {s.grad_query + b.query * width, width}, true);
-    const auto turned = [](const Pair* x) {
-        return Left{reinterpret_cast<const char*>(x), sizeof(Pair), BLOCK * sizeof(Pair)};
-    };
-    product(b.keys, vectors, turned(s.weights), {s.grads + b.query / 2 * width, width},
-            query_pairs, {s.grad_value + b.key * width, width}, true);
-    product(b.keys, vectors, turned(s.grad_scores), {s.queries + b.query / 2 * width, width},
-            query_pairs, {s.grad_key + b.key * width, width}, true);
+    const bool diagonal = b.query == b.key;
+    const int64_t strip = diagonal ? STRIP : BLOCK, query_pairs = up(b.queries, 2) / 2;
+    for (int64_t i = 0; i < b.queries; i += strip) {
+        const int64_t rows = b.queries - i < strip ? b.queries - i : strip;
+        const int64_t pairs = diagonal ? up(i + rows, 2) / 2 : b.columns / 2;
+        product(rows, vectors, left({s.grad_scores_in_rows, BLOCK}, i),
+                {s.keys + b.key / 2 * width, width}, pairs,
+                {s.grad_query + (b.query + i) * width, width}, true);
+    }
+    for (int64_t j = 0; j < b.keys; j += strip) {
+        const int64_t rows = b.keys - j < strip ? b.keys - j : strip;
+        const int64_t from = diagonal ? j / 2 : 0, row = b.query / 2 + from;
+        const int64_t at = from * BLOCK + j, to = (b.key + j) * width;
+        product(rows, vectors, turned(s.weights + at), {s.grads + row * width, width},
+                query_pairs - from, {s.grad_value + to, width}, true);
+        product(rows, vectors, turned(s.grad_scores + at), {s.queries + row * width, width},
+                query_pairs - from, {s.grad_key + to, width}, true);
+    }
 }
 
 inline void write(const float* from, int64_t length, int64_t width, Rows to) {
@@ -123,9 +136,11 @@ inline void clear(float* from, int64_t count) {
 inline void of_queries(const Views& views, const Sizes& size, Head at, const Saved& saved,
                        const Scratch& s) {
     const int64_t length = size.length, width = size.width;
+    const Rows out = views.out.rows(at.batch, at.head);
+    for (const Rows& x : {saved.q, saved.grad, out}) fetch(x, length, width);
     pack(saved.q, length, width, size.padded(), s.queries);
     pack(saved.grad, length, width, size.padded(), s.grads);
-    find_deltas(views.out.rows(at.batch, at.head), saved.grad, length, width, s.deltas);
+    find_deltas(out, saved.grad, length, width, s.deltas);
     clear(s.grad_query, length * width);
     for (int64_t key = 0; key < length; key += BLOCK) {
         const int64_t keys = length - key < BLOCK ? length - key : BLOCK;
@@ -143,9 +158,10 @@ inline void of_keys(const Views& views, const Sizes& size, int64_t number, float
                     float outer, const float* lse, const Scratch& s) {
     const int64_t length = size.length, width = size.width, padded = size.padded();
     const int64_t batch = number / size.kv_heads, kv_head = number % size.kv_heads;
-    const Rows key = views.key.rows(batch, kv_head);
+    const Rows key = views.key.rows(batch, kv_head), value = views.value.rows(batch, kv_head);
+    for (const Rows& x : {key, value}) fetch(x, length, width);
     pack_turned(key, length, width, padded, s.keys_turned);
-    pack_turned(views.value.rows(batch, kv_head), length, width, padded, s.values_turned);
+    pack_turned(value, length, width, padded, s.values_turned);
     pack(key, length, width, padded, s.keys);
     clear(s.grad_key, length * width);
     clear(s.grad_value, length * width);

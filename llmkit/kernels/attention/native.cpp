@@ -50,8 +50,11 @@ inline void attend(const Views& views, const Sizes& size, const Head& at, float 
                    const Scratch& s, float* lse) {
     const int64_t length = size.length, width = size.width, padded = size.padded();
     const Rows q = views.query.rows(at.batch, at.head), out = views.out.rows(at.batch, at.head);
-    pack_turned(views.key.rows(at.batch, at.kv_head), length, width, padded, s.keys);
-    pack(views.value.rows(at.batch, at.kv_head), length, width, padded, s.values);
+    const Rows key = views.key.rows(at.batch, at.kv_head);
+    const Rows value = views.value.rows(at.batch, at.kv_head);
+    for (const Rows& x : {key, value, q}) fetch(x, length, width);
+    pack_turned(key, length, width, padded, s.keys);
+    pack(value, length, width, padded, s.values);
     for (int64_t start = 0; start < length; start += ROWS) {
         const int64_t rows = length - start < ROWS ? length - start : ROWS;
         const int64_t columns = up(start + rows, LANES);
