@@ -13,6 +13,12 @@ from torch import Tensor
 from llmkit.kernels.native import call, library, named, threads
 
 DTYPES = (torch.float32, torch.bfloat16)
+FEWEST_ELEMENTS = 1 << 13  # below, as for a token while generating, the call costs what it saves
+
+
+def fits(x: Tensor) -> bool:
+    """Whether native code knows this dtype and gains by it."""
+    return x.dtype in DTYPES and x.numel() >= FEWEST_ELEMENTS
 
 
 def gelu(x: Tensor) -> Tensor:

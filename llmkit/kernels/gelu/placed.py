@@ -15,6 +15,6 @@ from llmkit.kernels.placement import takes_native
 
 def gelu(x: Tensor) -> Tensor:
     """GELU of every element; `x` and the result have one shape, any, and one floating dtype."""
-    if x.dtype in native.DTYPES and takes_native("gelu", x):
+    if native.fits(x) and takes_native("gelu", x):
         return native.gelu(x)
     return torch_native.gelu(x)

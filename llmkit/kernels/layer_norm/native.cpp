@@ -28,7 +28,9 @@ template <class Y>
 inline void norm_row(const float* r, const float* weight, const float* bias, Y* y, float* mean,
                      float* scale, int64_t width, float eps) {
     __m512 total = all(0.0f), squares = all(0.0f);
-    by_lanes(width, [&](int64_t e, auto lanes) { total = _mm512_add_ps(total, load(r + e, lanes)); });
+    by_lanes(width, [&](int64_t e, auto lanes) {
+        total = _mm512_add_ps(total, load(r + e, lanes));
+    });
     const float middle = sum(total) / width;
     by_lanes(width, [&](int64_t e, auto lanes) {
         const __m512 centred = or_zero(lanes, _mm512_sub_ps(load(r + e, lanes), all(middle)));
@@ -127,7 +129,7 @@ inline void backward(const float* r, const Y* grad_y, const float* weight, const
 using namespace llmkit;
 
 #define FORWARD(NAME, X, Y)                                                                        \
-    extern "C" int NAME(const X* x, const float* residual, const float* weight,                   \
+    extern "C" int NAME(const X* x, const float* residual, const float* weight,                    \
                          const float* bias, float* r, Y* y, float* statistics,                     \
                          const Shape* shape, float eps, int threads) {                             \
         forward(x, residual, weight, bias, r, y, statistics, *shape, eps, threads);                \
@@ -135,7 +137,7 @@ using namespace llmkit;
     }
 
 #define BACKWARD(NAME, X, Y)                                                                       \
-    extern "C" int NAME(const float* r, const Y* grad_y, const float* weight,                     \
+    extern "C" int NAME(const float* r, const Y* grad_y, const float* weight,                      \
                          const float* grad_r, const float* statistics, float* dr, X* grad_x,       \
                          float* partial, float* grad_weight, float* grad_bias,                     \
                          const Shape* shape, int threads) {                                        \

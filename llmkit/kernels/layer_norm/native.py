@@ -16,11 +16,14 @@ from torch.autograd.function import once_differentiable
 from llmkit.kernels.native import call, library, named, numbers, threads
 
 DTYPES = (torch.float32, torch.bfloat16)
+FEWEST_ELEMENTS = 1 << 16  # below, the call costs what it saves
 NUM_STRIPES = 64  # of rows in the backward pass, whatever the number of threads
 
 
 def fits(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor) -> bool:
-    """Whether native code knows these shapes and dtypes."""
+    """Whether native code knows these shapes and dtypes, and gains by it."""
+    if x.numel() < FEWEST_ELEMENTS:
+        return False
     stream = x if residual is None else residual
     if x.shape != stream.shape or not x.shape[-1:] == weight.shape == bias.shape:
         return False
