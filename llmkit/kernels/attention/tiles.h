@@ -118,8 +118,9 @@ inline void pack_turned(Rows x, int64_t count, int64_t width, int64_t columns, P
             const int64_t pairs = width - d >= 2 * LANES ? LANES : (width - d) / 2;
             __m512i block[16];
             for (int i = 0; i < 16; ++i) {
-                const __mmask16 mask = t + i < count ? first(pairs) : 0;
-                block[i] = _mm512_maskz_loadu_epi32(mask, mask ? x.at + (t + i) * x.step + d : x.at);
+                const bool there = t + i < count;
+                const bf16* row = x.at + (there ? (t + i) * x.step + d : 0);
+                block[i] = _mm512_maskz_loadu_epi32(there ? first(pairs) : 0, row);
             }
             turn(block);
             for (int64_t i = 0; i < pairs; ++i)
