@@ -191,6 +191,19 @@ def test_layer_norm(
         assert _close(found.grad, truth.grad, found.dtype)
 
 
+def test_bfloat16_is_rounded_as_torch_does_it() -> None:
+    """A weight of zero leaves the bias: ties, their neighbours, infinities and NaN."""
+    torch.manual_seed(0)
+    high = torch.randint(-(1 << 15), 1 << 15, (4096, 1)) << 16
+    bits = (high + torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])).flatten().to(torch.int32)
+    bias = bits.view(torch.float32)
+    bias = torch.cat([bias[(bias.abs() > 1e-37) | bias.isnan()], torch.tensor([torch.nan] * 2)])
+    weight = torch.zeros_like(bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made = native_norm.add_layer_norm(torch.randn(3, len(bias)), None, weight, bias, 1e-5)[1]
+    torch.testing.assert_close(made, bias.bfloat16().expand(3, -1), rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("used", ["r", "y"])
 def test_layer_norm_of_which_one_result_is_used(used: str) -> None:
     x, residual = torch.randn(2, 5, 7).transpose(0, 2).bfloat16(), torch.randn(7, 5, 2)
