@@ -131,6 +131,7 @@ def test_what_is_unusual_is_torchs() -> None:
     assert not native.fits(query[:, :, :16], key, value)  # a cache before them
     assert not native.fits(query, key, value.float())
     assert not native.fits(query[0], key[0], value[0])
+    assert not native.fits(query, key, value, -0.2)
     assert not native.fits(query.half(), key.half(), value.half())
     short = causal_attention(query[:, :, :8], key[:, :, :8], value[:, :, :8], 0.2)
     whole = causal_attention(query, key, value, 0.2)

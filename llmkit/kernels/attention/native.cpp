@@ -3,18 +3,13 @@
 // A thread takes a head. It packs K and V once, and goes through the queries a few rows at a time:
 // all scores of these rows that causality allows, their soft-max at once (no running maximum is
 // needed, as the rows are whole), and the product with V. Nothing of size T x T is ever there.
-#include <cstdlib>
-#include <memory>
-
 #include "attention.h"
 
 namespace llmkit {
 
 constexpr int64_t ROWS = 24;  // queries at once; four tiles of six
 
-// exp2(scores - largest) of one row in bfloat16, zero from `seen` to `columns`; the sum and the
-// largest score, which are in units of log 2.
-struct Soft {
+struct Soft {  // of one row: the largest score in units of log 2, and the sum of the weights
     float largest, sum;
 };
 
@@ -23,6 +18,7 @@ inline __m512 or_least(__mmask16 mask, __m512 x) {
     return _mm512_mask_mov_ps(all(-INFINITY), mask, x);
 }
 
+// Writes 2^(scaled scores - the largest) in bfloat16, and zero from `seen` to `columns`.
 inline Soft soften(const float* scores, int64_t seen, int64_t columns, float scale, bf16* to) {
     __m512 top = all(-INFINITY);
     by_lanes(seen, [&](int64_t j, auto lanes) {

@@ -22,8 +22,10 @@ WIDTHS = range(16, 257, 16)  # D
 LOG2_E = 1 / math.log(2)  # scores are held in units of log 2, since 2^x is what is cheap
 
 
-def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
+def fits(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> bool:
     """Whether native code knows these shapes and dtypes (float32 only under autocast)."""
+    if not scale > 0:  # the largest score is looked for before it is scaled
+        return False
     if query.dim() != 4 or key.shape != value.shape or query.shape[2] < FEWEST_TOKENS:
         return False
     batch, heads, length, width = query.shape

@@ -18,6 +18,6 @@ def causal_attention(
 
     Under autocast in its dtype, else in that of the arguments.
     """
-    if native.fits(query, key, value) and takes_native("attention", query, key, value):
+    if native.fits(query, key, value, scale) and takes_native("attention", query, key, value):
         return native.causal_attention(query, key, value, scale)
     return torch_native.causal_attention(query, key, value, scale)
