@@ -31,7 +31,7 @@ PATCHES = {
 # What `auto` picks, by the type of the device that the model lies on. A row is here because it was
 # measured faster at every size tried (benchmarks/README.md), or says from where it is believed.
 AUTOMATIC = {
-    "cpu": ("attention", "gelu", "fused_head_loss"),
+    "cpu": ("attention", "layer_norm", "gelu", "fused_head_loss"),
     # Not measured by us yet (`python -m benchmarks.gpu` does). transformers #40048 reports 7.65
     # times for GELU's operation on a GPU; #48925 what a dense mask costs under torch.compile; the
     # logits of 64 x 1,024 tokens alone are 13 GB in float32.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,16 +127,8 @@ def test_stages_never_import_stages(file: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "kernels").rglob("*.py")), ids=module_of)
 def test_kernels_import_torch_and_triton_alone(file: Path) -> None:
-    allowed = {
-        "torch",
-        "triton",
-        "llmkit",
-        "__future__",
-        "math",
-        "collections",
-        "typing",
-        "jaxtyping",
-    }
+    """And the standard library, which builds the native ones."""
+    allowed = {"torch", "triton", "llmkit", "jaxtyping", *sys.stdlib_module_names}
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -151,6 +144,15 @@ def test_files_and_functions_are_small(file: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines < MAX_FUNCTION_LINES, f"{module_of(file)}.{node.name}: {lines} lines"
+
+
+def test_native_code_is_small() -> None:
+    native = [file for kind in ("*.cpp", "*.h") for file in (PACKAGE / "kernels").rglob(kind)]
+    assert native
+    for file in native:
+        text = file.read_text(encoding="utf-8")
+        assert text.startswith("// ") and len(text.splitlines()) < MAX_FILE_LINES, file
+        assert max(map(len, text.splitlines())) <= 100, file
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Logits alive at once, in elements. CPU: 4 MB, about a core's own cache. Measured in float32 with
-# width 256: benchmarks/README.md, "The size of a chunk". GPU: 512 MB in bfloat16, so that a
+# Logits alive at once, in elements. CPU: fewer sums of the weight's gradient weigh more than the
+# cache, measured: benchmarks/README.md, "The size of a chunk". GPU: 512 MB in bfloat16, so that a
 # product has some thousand rows; not measured yet (`python -m benchmarks.gpu` does).
-CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 28}
 FEWEST_ROWS = 128  # below this the matrix products lose more than the cache gains
 VOCAB_MULTIPLE = {"cpu": 1, "cuda": 64}  # of P; on a CPU 50,304 was no faster than 50,257
 OUT_DTYPE_PRODUCTS = (torch.float16, torch.bfloat16)

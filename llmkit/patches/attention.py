@@ -23,6 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from llmkit.errors import UserError
+from llmkit.kernels.attention import causal_attention
 from llmkit.patches.loan import Forward, Loan, forward_loan
 
 WHERE = "patches: attention"
@@ -91,7 +92,24 @@ def attend(
     """Stock `sdpa` attention (B, T, H, D), causal without a mask where it is given `NO_MASK`."""
     if attention_mask is not None and attention_mask.numel() == 0:
         attention_mask = None  # and `module.is_causal` holds, as it does in stock
+        scale = _plain_scale(module, query, key, kwargs)
+        if scale is not None:
+            return causal_attention(query, key, value, scale), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _plain_scale(
+    module: nn.Module, query: Tensor, key: Tensor, kwargs: dict[str, Any]
+) -> float | None:
+    """The factor of the scores where all that is asked for is plain causal attention."""
+    if any(kwargs.get(name) for name in ("dropout", "sliding_window", "softcap")):
+        return None
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    if not causal or query.shape[2] != key.shape[2]:
+        return None
+    scale = kwargs.get("scaling")
+    return query.shape[-1] ** -0.5 if scale is None else float(scale)
 
 
 # Any mask but NO_MASK is made as for `sdpa`. Without this line transformers makes none for a name

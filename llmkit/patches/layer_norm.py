@@ -1,9 +1,8 @@
 """GPT-2's layer norms in one pass each way, the second of a block with the residual sum before it.
 
-Replaces `GPT2Block.forward`. Under autocast on a GPU stock
-writes the norm in float32 and reads it again to round it for the product that follows; here it is
-written rounded. A block that is given an encoder's
-states goes its stock way.
+Replaces `GPT2Block.forward`. Under autocast stock writes the norm in float32 and reads it again to
+round it for the product that follows; here it is written rounded, by Triton on a GPU and by native
+code on a CPU. A block that is given an encoder's states goes its stock way.
 https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/gpt2/modeling_gpt2.py
 """
 
@@ -49,7 +48,8 @@ def _block(
     encoder_attention_mask: Tensor | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    _, normed = _norm(self.ln_1, hidden_states, None)
+    # The norm hands the states on, so that their gradients are added up in its own backward pass.
+    hidden_states, normed = _norm(self.ln_1, hidden_states, None)
     attended, _ = self.attn(normed, **kwargs)
     residual, normed = _norm(self.ln_2, attended, hidden_states)
     return residual + self.mlp(normed)

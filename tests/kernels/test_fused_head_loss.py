@@ -15,6 +15,7 @@ from llmkit.kernels import head_chunks
 from llmkit.kernels.fused_head_loss import fused_head_loss
 from llmkit.kernels.fused_head_loss import reference as formula
 
+pytestmark = pytest.mark.usefixtures("form")
 # Error over truth (at least 1) of the loss; error norm over truth norm of the gradients.
 # bfloat16 keeps 8 bits.
 TOLERANCES = {torch.float32: (1e-6, 2e-6), torch.bfloat16: (4e-3, 1.5e-2)}

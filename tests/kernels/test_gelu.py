@@ -9,6 +9,7 @@ from transformers.activations import NewGELUActivation
 from llmkit.kernels.gelu import gelu
 from llmkit.kernels.gelu import reference as formula
 
+pytestmark = pytest.mark.usefixtures("form")
 # Largest error over the largest true value. bfloat16 keeps 8 bits: half a unit is 2^-9 = 0.002.
 TOLERANCES = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
 SHAPES = [(1,), (7, 13), (3, 5, 1021)]

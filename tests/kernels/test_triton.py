@@ -6,7 +6,6 @@ NaN, so that an element that a kernel forgets to write is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,23 +27,14 @@ from llmkit.kernels.token_log_probs import reference as log_probs_formula  # noq
 from llmkit.kernels.token_log_probs import token_log_probs  # noqa: E402
 
 # Triton 3.6's interpreter does what numpy 2.0 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
+    pytest.mark.usefixtures("poisoned"),
+]
 
 # Error norm over truth norm. bfloat16 keeps 8 bits.
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2}
 HEADS = [(1, 3, 5), (9, 7, 130), (21, 33, 507)]  # N, E, V
-
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    """Uninitialised memory holds NaN."""
-    before = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = before
 
 
 @pytest.fixture

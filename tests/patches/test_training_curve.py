@@ -4,6 +4,7 @@ The bound on the difference is measured in the same run: two stock trainings tha
 the rounding of their first weights (one unit in the last place of float32) drift apart by the noise
 that training itself makes of rounding. The patched curve has to stay within ten times that, and in
 any case within 0.01 nats at every step in float32, and within 0.02 nats on average in bfloat16.
+Once by torch's forms of the operations, and once by native code where the machine has it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from llmkit.device import cpu_flags
+from llmkit.kernels import native
 from llmkit.patch import PATCHES, patched
 
 STEPS = 200
@@ -46,8 +49,16 @@ def _curve(names: list[str], dtype: torch.dtype | None, nudge: float = 0.0) -> t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["torch", "native"])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_patched_training_follows_stock(dtype: torch.dtype | None) -> None:
+def test_patched_training_follows_stock(
+    dtype: torch.dtype | None, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form == "torch":
+        monkeypatch.setattr(native, "available", lambda op: False)
+    elif reason := native.refusal("attention", cpu_flags()):
+        pytest.skip(reason)
+    monkeypatch.setattr("llmkit.kernels.layer_norm.native.FEWEST_ELEMENTS", 1)
     stock, nudged = _curve([], dtype), _curve([], dtype, nudge=2**-23)
     noise = (nudged - stock).abs().max()
     difference = (_curve(list(PATCHES), dtype) - stock).abs()

@@ -8,7 +8,8 @@ scalar, its gradient is known up to a factor as soon as a chunk's logits are the
 
 so the backward pass only multiplies by the incoming factor and computes no logits again. The idea
 is Liger-Kernel's fused linear cross-entropy (https://arxiv.org/abs/2410.10989, section 3.2). What
-happens to a chunk of logits is in `torch_native.py` and, by a Triton kernel, in `fused.py`.
+happens to a chunk of logits is in `torch_native.py`; in native code, `native.cpp`; and by a Triton
+kernel, in `fused.py`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmkit.kernels.fused_head_loss import torch_native
+from llmkit.kernels.fused_head_loss import native, torch_native
 from llmkit.kernels.head_chunks import add_product, chunks, compute_dtype, padded
-from llmkit.kernels.placement import takes_triton
+from llmkit.kernels.placement import takes_native, takes_triton
 
 # (logits (n, P), targets (n,), vocab_size, ignore_index) -> losses (n,) float32; dz stands in the
 # place of the logits afterwards, in their dtype, 0 in the columns from vocab_size on.
@@ -52,19 +53,23 @@ def fused_head_loss(
     # Inside a Function gradients are always off, so what is wanted has to be asked out here.
     grad_on = torch.is_grad_enabled()
     wanted = (grad_on and hidden.requires_grad, grad_on and weight.requires_grad)
-    step = cross_entropy or _cross_entropy_for(hidden)
     dtype = compute_dtype(hidden)
+    step = cross_entropy or _cross_entropy_for(hidden, weight, targets, dtype)
     loss: Tensor = _FusedHeadLoss.apply(
         hidden, weight, targets, divisor, ignore_index, dtype, wanted, step
     )
     return loss
 
 
-def _cross_entropy_for(x: Tensor) -> CrossEntropy:
-    if takes_triton(x):
+def _cross_entropy_for(
+    hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype
+) -> CrossEntropy:
+    if takes_triton(hidden):
         from llmkit.kernels.fused_head_loss import fused
 
         return fused.cross_entropy_
+    if dtype in native.DTYPES and takes_native("fused_head_loss", hidden, weight, targets):
+        return native.cross_entropy_
     return torch_native.cross_entropy_
 
 
