@@ -27,7 +27,7 @@ Sharding = Literal["none", "zero2", "fsdp2"]
 MIB = 2**20
 # Logits that `fused_head_loss` holds at a time, and the fewest rows of them
 # (llmkit/kernels/head_chunks.py).
-FUSED_LOGITS, FUSED_ROWS = {"cpu": 2**20, "gpu": 2**28}, 128
+FUSED_LOGITS, FUSED_ROWS = {"cpu": 2**22, "gpu": 2**28}, 128
 ADAMW = 8  # bytes a parameter: two float32 moments
 # Other words of `args.optim` -> bytes a parameter.
 MOMENTS = {

@@ -59,6 +59,15 @@ def test_logits_of_all_rows_or_of_some() -> None:
     assert memory_of(SMALL, load(head_loss=False), GPU).loss == 0
 
 
+def test_the_logits_of_a_plan_are_those_of_the_kernels() -> None:
+    """The plan must not import torch, so it writes the number down again."""
+    from llmkit.cost.memory import FUSED_LOGITS, FUSED_ROWS
+    from llmkit.kernels.head_chunks import CHUNK_ELEMENTS, FEWEST_ROWS
+
+    assert (FUSED_LOGITS["cpu"], FUSED_LOGITS["gpu"]) == tuple(CHUNK_ELEMENTS.values())
+    assert FUSED_ROWS == FEWEST_ROWS
+
+
 def test_what_ranks_share() -> None:
     alone = memory_of(SMALL, load(), GPU)
     ddp = memory_of(SMALL, load(ranks=8), GPU)
