@@ -34,6 +34,7 @@ from typing import Any
 from benchmarks.gpu.setting import Setting, environment
 
 TO_END_S = 30  # no measurement begins later than this before the section has to end
+OUT_OF_TIME = {"status": "skipped", "reason": "out of time"}
 
 
 def main() -> int:
@@ -66,6 +67,8 @@ def main() -> int:
 def isolated(name: str, options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     """The record of a section that runs in a process of its own and saves it itself."""
     left = setting.left()
+    if left <= 0:
+        return OUT_OF_TIME
     saved = options.out / f"{name}.json"
     saved.unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(options.out), "--in-process"]
@@ -87,7 +90,7 @@ def run_section(name: str, setting: Setting) -> dict[str, Any]:
     began = time.monotonic()
     if setting.left() <= 0:
         print("skipped: out of time")
-        return {"status": "skipped", "reason": "out of time"}
+        return OUT_OF_TIME
     record: dict[str, Any] = {"status": "ok"}
     try:
         record["result"] = SECTIONS[name](setting)
