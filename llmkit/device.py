@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import logging
 import os
 import platform
@@ -27,17 +28,20 @@ LARGEST_INT = 2**31 - 1  # mallopt takes a C int
 TOP_PAD_BYTES = 64 * 2**20
 
 
-@functools.cache
 def tune_allocator() -> bool:
     """Keep freed memory in the process instead of mapping it afresh; True where that is possible.
 
     Must come before the large tensors. Only glibc has `mallopt`; elsewhere nothing changes. The
-    process holds on to its peak memory until it ends.
+    process holds on to the peak of a stage until the next one calls this: what an earlier one has
+    left in pieces goes back to the system first, so that stages in one process do not add up.
     """
     if platform.libc_ver()[0] != "glibc":
         log.debug("allocator: no glibc here, so mallopt is left alone")
         return False
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
+    gc.collect()  # a trainer and its model hold each other
+    libc = ctypes.CDLL("libc.so.6")
+    libc.malloc_trim(0)
+    mallopt = libc.mallopt
     wanted = {
         M_MMAP_MAX: 0,
         M_TRIM_THRESHOLD: LARGEST_INT,
