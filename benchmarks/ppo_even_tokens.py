@@ -10,7 +10,8 @@ KL coefficient is b. The best policy is known (https://arxiv.org/abs/2305.18290,
 which for b = 0.05 is p = 0.777 and KL = 2.60 nats a completion.
 
 `--trl` is a folder with the last TRL that had a PPO, which then learns the same task from the same
-model (`ppo_peer.py`): `pip install --target FOLDER --no-deps trl==1.12.0`. The two take turns.
+model (`ppo_peer.py`): `pip install --target FOLDER --no-deps trl==1.12.0`. They run
+one after the other.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +124,18 @@ def measured(rollouts: int, seed: int = 0, **changes: Any) -> dict[str, Any]:
         trainer.train()
         seconds = time.perf_counter() - started
     curve = [row for row in trainer.state.log_history if "objective/scores" in row]
-    last = curve[-max(1, len(curve) // 10) :]
-    figures = {
-        name.split("/")[1]: sum(row[name] for row in last) / len(last)
-        for name in ("objective/scores", "objective/kl", "val/explained_variance")
-    }
-    return figures | {
+    names = ("objective/scores", "objective/kl", "val/explained_variance")
+    return last_tenth(curve, names) | {
         "first_ratio": trainer.first_ratio,
         "seconds": round(seconds, 1),
         "curve": [round(row["objective/scores"], 3) for row in curve],
     }
+
+
+def last_tenth(curve: list[dict[str, float]], names: Sequence[str]) -> dict[str, float]:
+    """Means of the last rows, by the names' last parts."""
+    last = curve[-max(1, len(curve) // 10) :]
+    return {name.split("/")[1]: sum(row[name] for row in last) / len(last) for name in names}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from ppo_even_tokens import TOKENS, policy_and_prompts, words_tokenizer
+from ppo_even_tokens import TOKENS, last_tenth, policy_and_prompts, words_tokenizer
 from transformers import GPT2ForSequenceClassification, TrainerCallback
 from trl import __version__ as trl_version
 from trl.experimental.ppo import PPOConfig, PPOTrainer
@@ -77,10 +77,8 @@ def main() -> None:
         trainer.train()
         seconds = time.perf_counter() - began
     scores = [row["objective/scores"] for row in curve.rows]
-    last = curve.rows[-max(1, len(scores) // 10) :]
     found: dict[str, Any] = {"version": trl_version, "seconds": round(seconds, 1)}
-    for name in ("scores", "kl"):
-        found[name] = sum(row[f"objective/{name}"] for row in last) / len(last)
+    found |= last_tenth(curve.rows, ("objective/scores", "objective/kl"))
     print(json.dumps(found | {"curve": [round(score, 3) for score in scores]}))
 
 

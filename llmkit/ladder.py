@@ -82,9 +82,9 @@ def run(
 
 def told(done: Run) -> Run:
     """Write the report; print the table, and what to look at and type next."""
-    ways = [f"report: {done.report()}"]
-    if "chat" in done.commands():
-        ways.append(f"chat with it: {done.commands()['chat']}")
+    ways, commands = [f"report: {done.report()}"], done.commands()
+    if "chat" in commands:
+        ways.append(f"chat with it: {commands['chat']}")
     print(f"\n{done.table()}\n\n" + "\n".join(ways), flush=True)
     return done
 

@@ -18,7 +18,6 @@ from typing import Any
 from transformers import GenerationConfig, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from llmkit.device import tune_allocator
 from llmkit.errors import Stopped, UserError
 from llmkit.model import without_bars
 from llmkit.patch import patched
@@ -51,7 +50,6 @@ def train(
         Stopped: a signal came; a checkpoint holds everything, and the same call goes on from it.
         GateError: a loss or gradient is not finite, or a gate of the trainer's own did not pass.
     """
-    tune_allocator()
     checkpoint = newest_whole_checkpoint(Path(trainer.args.output_dir))
     if checkpoint is not None:
         trainer.recall_gates()
