@@ -34,6 +34,8 @@ OWNED = {
     "fsdp": "choose it in the file given to `accelerate launch --config_file`",
     "fsdp_config": "choose it in the file given to `accelerate launch --config_file`",
     "deepspeed": "choose it in the file given to `accelerate launch --config_file`",
+    "ddp_backend": "NCCL joins the processes on GPUs, gloo those on CPUs",
+    "ddp_timeout": "the processes are joined once, before the first stage; see NCCL's own settings",
     "auto_find_batch_size": "set per_device_train_batch_size, so that a run can be repeated",
     "model_init_kwargs": "llmkit loads the model itself; `model:` and `revision:` say which",
 }

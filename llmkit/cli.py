@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llmkit import __version__
 from llmkit.errors import LlmkitError, UserError
+from llmkit.ranks import speaker
 
 Parser = argparse.ArgumentParser
 
@@ -46,8 +47,9 @@ def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace
         act(options)
         return 0
     except LlmkitError as error:
+        who = speaker(os.environ)
         show_traceback(options.debug)
-        print(f"llmkit: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        print(f"llmkit: {who}{error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("\nllmkit: stopped; run the same command again to go on", file=sys.stderr)
@@ -56,10 +58,11 @@ def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        who = speaker(os.environ)
         show_traceback(options.debug)
         name = type(error).__name__
         remedy = "this is a fault of llmkit or of a library; --debug shows where"
-        print(f"llmkit: {name}: {error}; {remedy}", file=sys.stderr)
+        print(f"llmkit: {who}{name}: {error}; {remedy}", file=sys.stderr)
         return 1
 
 

@@ -9,32 +9,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmkit import provenance
 from llmkit.errors import GateError, InputError, LlmkitError, UserError
+from llmkit.making import Maker
+from llmkit.ranks import joined
 from llmkit.recipe import Recipe
 from llmkit.results import RUNS, Run, model_of
 from llmkit.run_dir import StageFolder, digest_of, locked
-from llmkit.run_record import check_folder, check_price, cost_of, write_run_record
+from llmkit.run_record import check_folder, check_price, write_run_record
 from llmkit.span import selected, spoken
-from llmkit.stage import Context
-from llmkit.stage_key import (
-    InputDigests,
-    key_of,
-    local_inputs,
-    parents_of,
-    parts_of,
-    plain,
-    reasons,
-    settings,
-)
-from llmkit.tables import after_stage
-from llmkit.trouble import check_ranks, signals_stop, told_clearly
+from llmkit.stage_key import key_of, local_inputs, parents_of, parts_of, reasons, settings
 
 __all__ = ["Ladder", "Run", "model_of", "run"]
 
@@ -65,19 +54,21 @@ def run(
         UserError: of what the user can put right, before anything is written where possible.
         Stopped: a signal asked for a stop; the same call goes on where it stopped.
     """
-    check_ranks(os.environ)
     check_price(price)
     loaded = as_loaded(recipe, overrides, profile)
     span = selected(loaded, only, from_, to)
-    check_inputs(loaded, span)
     folder = Path(output_dir or RUNS) / loaded.run_name
-    ladder = Ladder(loaded, folder, force, spoken(recipe, overrides, profile, output_dir), price)
-    with locked(folder):
-        check_folder(folder, loaded)
-        ladder.recover()
-        ladder.check_below(span)
-        ladder.climb(span)
-    return told(Run.open(folder))
+    with joined(os.environ) as ranks:
+        maker = Maker(loaded, folder, price, ranks)
+        if not ranks.first:
+            maker.follow()
+            return Run.open(folder)
+        command = spoken(recipe, overrides, profile, output_dir)
+        with maker.leading():
+            check_inputs(loaded, span)
+            Ladder(loaded, folder, maker, force, command).run(span)
+            done = told(Run.open(folder))
+    return done
 
 
 def told(done: Run) -> Run:
@@ -112,15 +103,21 @@ def check_inputs(recipe: Recipe, span: Sequence[str]) -> None:
 
 @dataclass
 class Ladder:
-    """One climb: the recipe, the run folder, and what has become known of input files."""
+    """One climb by the first process: the recipe, the run folder, and who makes a stage."""
 
     recipe: Recipe
     folder: Path
+    maker: Maker
     force: bool = False
     command: str = "RECIPE"
-    price: float | None = None
-    digests: InputDigests = field(default_factory=InputDigests)
-    revision: str | None = None
+
+    def run(self, span: Sequence[str]) -> None:
+        """Recover, check, and climb, with the folder held for this process."""
+        with locked(self.folder):
+            check_folder(self.folder, self.recipe)
+            self.recover()
+            self.check_below(span)
+            self.climb(span)
 
     def recover(self) -> None:
         """Finish what a kill cut short, and take over the digests of inputs counted before."""
@@ -129,7 +126,7 @@ class Ladder:
             stage.recover()
             if not self.force:
                 record = stage.record(self.command)
-                self.digests.known.update(record["input_files"] if record else {})
+                self.maker.digests.known.update(record["input_files"] if record else {})
 
     def check_below(self, span: Sequence[str]) -> None:
         """What the span reads from stages outside it must be finished, whole and as set now."""
@@ -172,7 +169,7 @@ class Ladder:
             except (ValueError, ImportError) as error:  # a Hugging Face config refuses itself
                 raise UserError(name, str(error), "change it in the recipe") from error
         if due:
-            self.revision = provenance.git_revision(self.recipe.file.parent)
+            self.maker.revision = provenance.git_revision(self.recipe.file.parent)
         write_run_record(self.folder, self.recipe, self.command)
         for position, name in enumerate(span, start=1):
             self._step(name, f"[{position}/{len(span)}] {name}")
@@ -219,7 +216,7 @@ class Ladder:
             if record is None:
                 raise LlmkitError(f"{name}: its parent {parent} is not finished")
             parents[parent] = digest_of(record["artefacts"])
-        return parts_of(self.recipe, name, parents, self.digests)
+        return parts_of(self.recipe, name, parents, self.maker.digests)
 
     def _step(self, name: str, header: str) -> None:
         """Skip, resume or make one stage, and say which and why."""
@@ -240,60 +237,4 @@ class Ladder:
             told = reasons(begun["parts"], parts) if begun is not None else ""
             print(f"{name}: what was unfinished is thrown away" + (f": {told}" * bool(told)))
         print(f"{header}: {why}" if why else header, flush=True)
-        self._make(stage, key, parts, resumed)
-
-    def _make(self, stage: StageFolder, key: str, parts: dict[str, Any], resumed: bool) -> None:
-        component = self.recipe.stages[stage.name]
-        context = Context(
-            name=stage.name,
-            out=stage.partial,
-            seed=self.recipe.seed,
-            world=self.recipe.world,
-            inputs=self._inputs(stage.name),
-            gates=component.gates,
-            price=self.price,
-        )
-        started = time.monotonic()
-        with signals_stop(stage.name), told_clearly(stage):
-            if not resumed:
-                stage.begin(key, parts)
-            metrics = plain(component.run(context))
-            took = time.monotonic() - started
-            record = self._record(stage.name, key, parts, metrics)
-            record |= {"seconds": round(took, 3), "resumed": resumed}
-            record["cost"] = cost_of(self.price, took, metrics)
-            record["gates"] = plain(context.gate_results)
-            stage.finish(record)
-        print(after_stage(metrics, record["gates"], took, stage.path), flush=True)
-
-    def _inputs(self, name: str) -> dict[str, Path | str]:
-        """Reference as written -> finished folder, local folder or Hub id."""
-        return {
-            text: self.folder / target if str(target) in self.recipe.stages else target
-            for text, target in self.recipe.references[name].items()
-        }
-
-    def _record(
-        self, name: str, key: str, parts: dict[str, Any], metrics: dict[str, Any]
-    ) -> dict[str, Any]:
-        read = {str(path) for path in local_inputs(self.recipe, name)}
-        known = self.digests.known.items()
-        return {
-            "stage": name,
-            "kind": self.recipe.kinds[name],
-            "recipe": self.recipe.name,
-            "key": key,
-            "parts": parts,
-            "parents": parents_of(self.recipe, name),
-            "input_files": {
-                path: digest
-                for path, digest in known
-                if path in read or any(str(parent) in read for parent in Path(path).parents)
-            },
-            "metrics": metrics,
-            "tokens": metrics.get("tokens"),
-            "seed": self.recipe.seed,
-            "versions": parts["versions"],
-            "git_revision": self.revision,
-            "hardware": provenance.hardware(),
-        }
+        self.maker.make(name, key, parts, resumed)

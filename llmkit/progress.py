@@ -5,11 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 QUIET_SECONDS = 2.0  # what is done sooner than this says nothing
 LINE_SECONDS = 10.0  # between two lines where the output is not a terminal
+
+_hidden = False
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Of several processes that do the same work, one shows how far it is."""
+    global _hidden
+    before, _hidden = _hidden, True
+    try:
+        yield
+    finally:
+        _hidden = before
 
 
 class Progress:
@@ -21,7 +35,9 @@ class Progress:
         self.started = time.monotonic()
         self._next_line = self.started + QUIET_SECONDS
         self._skipped = 0  # done before this process began, so not part of the rate
-        self._bar = bar(label, total, unit) if sys.stderr.isatty() else None
+        self._hidden = _hidden
+        shows = sys.stderr.isatty() and not _hidden
+        self._bar = bar(label, total, unit) if shows else None
 
     def start_at(self, done: int) -> None:
         """Say that `done` units were there already (a resumed run)."""
@@ -36,7 +52,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() >= self._next_line:
+        elif not self._hidden and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
             print(self.line(), file=sys.stderr, flush=True)
 

@@ -180,11 +180,12 @@ class StageFolder:
         except InputError:
             return None
 
-    def begin(self, key: str, parts: Mapping[str, Any]) -> None:
-        """Make the partial folder, empty, and note in it what it is begun with."""
+    def begin(self, key: str, parts: Mapping[str, Any], processes: int = 1) -> None:
+        """Make the partial folder, empty, and note in it what it is begun with, and by how many."""
         self.discard_partial()
         self.partial.mkdir(parents=True)
-        write_json(self.partial / RECORD, {"key": key, "parts": dict(parts), "complete": False})
+        begun = {"key": key, "parts": dict(parts), "processes": processes, "complete": False}
+        write_json(self.partial / RECORD, begun)
 
     def discard_partial(self) -> None:
         if self.partial.exists():

@@ -5,7 +5,6 @@ And what a record says of money.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,10 +57,12 @@ def check_price(price: float | None) -> None:
         raise UserError("price", f"{price} is negative", "it is dollars for a GPU's hour")
 
 
-def cost_of(price: float | None, seconds: float, metrics: Mapping[str, Any]) -> float | None:
-    """Dollars of a stage: of this process's `seconds` on all its ranks, or what a training that
-    went on counted over all of its own. None without a price."""
+def cost_of(
+    price: float | None, seconds: float, metrics: Mapping[str, Any], processes: int = 1
+) -> float | None:
+    """Dollars of a stage: of these `seconds` on the accelerators of all processes, which are held
+    while they wait too, or what a training that went on counted. None without a price."""
     if price is None:
         return None
-    own = seconds / 3600 * price * int(os.environ.get("WORLD_SIZE", "1"))
+    own = seconds / 3600 * price * processes
     return round(max(own, metrics.get("cost") or 0.0), 4)

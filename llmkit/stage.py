@@ -87,6 +87,7 @@ class Stage:
     makes: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ()  # whose versions are part of the stage's key
     unkeyed: ClassVar[tuple[str, ...]] = ()  # fields that change logs alone, no artefact
+    together: ClassVar[bool] = False  # whether all processes of a launch run it, or the first alone
 
     gates: Literal["stop", "warn"] = "stop"
 

@@ -1,50 +1,17 @@
-"""What can befall a run from outside: signals, a full disk, ranks that were not promised."""
+"""What can befall a run from outside: signals, a full disk, a lost mount."""
 
 from __future__ import annotations
 
 import errno
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from llmkit.errors import LlmkitError, Stopped, UserError
+from llmkit.ranks import STOPS
 from llmkit.run_dir import StageFolder
-
-RANK_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-KINDS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-
-def check_ranks(environment: Mapping[str, str]) -> None:
-    """Raises UserError when a launcher started several processes.
-
-    The variables are those by which accelerate counts ranks (accelerate/state.py). Ranks that
-    form no process group are several whole trainings into one folder, so they are told apart.
-    """
-    ranks = max(int(environment.get(name) or 1) for name in RANK_COUNTS)
-    if ranks <= 1:
-        return
-    cpu = environment.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
-    promised = cpu or any(environment.get(kind, "").lower() == "true" for kind in KINDS)
-    if not promised and not _has_gpu():
-        raise UserError(
-            "accelerate launch",
-            f"{ranks} processes that would not know of each other (DistributedType.NO)",
-            "launch one: accelerate launch --config_file accelerate_configs/cpu.yaml -m llmkit run",
-        )
-    raise UserError(
-        "accelerate launch",
-        f"{ranks} processes, and this version of llmkit runs on one",
-        "set num_processes: 1, as accelerate_configs/single_gpu.yaml and cpu.yaml do",
-    )
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 @contextmanager
@@ -91,6 +58,10 @@ def told_clearly(stage: StageFolder) -> Iterator[None]:
                 "the disk is full",
                 "make room and run the same command again; it goes on where it stopped",
             ) from error
+        if "Connection closed by peer" in str(error):  # gloo's words
+            what = "another process of the launch has gone"
+            remedy = "what it said tells why; the same command goes on from the last checkpoint"
+            raise UserError(stage.name, what, remedy) from error
         if isinstance(error, OSError):
             what = str(error).strip() or type(error).__name__
             remedy = "put it right and run the same command again"

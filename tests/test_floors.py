@@ -24,7 +24,7 @@ FLOORS = (
         "run_dir",
         "progress",
     ),
-    ("data", "kernels", "metrics", "device", "tables", "cost"),
+    ("data", "kernels", "metrics", "device", "ranks", "tables", "cost"),
     (
         "tasks",
         "rewards",
@@ -48,6 +48,7 @@ FLOORS = (
         "trouble",
         "results",
         "span",
+        "making",
         "ladder",
         "planning",
         "plan",

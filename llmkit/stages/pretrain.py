@@ -72,6 +72,7 @@ class Pretrain(Stage):
 
     makes: ClassVar[tuple[str, ...]] = ("model",)
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
+    together: ClassVar[bool] = True
     unkeyed: ClassVar[tuple[str, ...]] = ("samples",)
 
     model: Annotated[str | None, Refers("model", implied=False)] = None
@@ -148,7 +149,6 @@ class Pretrain(Stage):
             yield from task.hub_data()
 
     def prepare(self, name: str) -> None:
-        """Construct the Hugging Face configs, as the runner asks before the first stage."""
         if self.model is None:
             self._model_config({}, None, name)
         self._arguments(self.args, Path("."), 0, name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import Problem, UserError
+from llmkit.ranks import current
 from llmkit.schema import Keyed, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
 from llmkit.trainers.settings import Optimizer, Patches, trainer_problems
@@ -72,6 +73,7 @@ class SFT(Stage):
 
     makes: ClassVar[tuple[str, ...]] = ("model",)
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "accelerate", "peft")
+    together: ClassVar[bool] = True
 
     model: Annotated[str, Refers("model")]
     dataset: Annotated[list[Any], Keyed("llmkit.data.chat.conversations:CONVERSATIONS")]
@@ -186,12 +188,10 @@ class SFT(Stage):
 
     def _schedule(self, rows: Rows) -> dict[str, Any]:
         """`gradient_accumulation_steps` for about `tokens_per_step` tokens an update."""
-        import os
-
         if self.tokens_per_step is None:
             return {}
         batch = self.args.get("per_device_train_batch_size", 8)
-        ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        ranks = current().count
         at_once = batch * ranks * rows.tokens / rows.dataset.num_rows
         return {"gradient_accumulation_steps": max(1, round(self.tokens_per_step / at_once))}
 

@@ -24,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
     "save_strategy": "steps",
     "save_steps": 0.1,  # of all steps
     "save_total_limit": 2,  # the newest may be the one that a kill broke
+    # The trainer would look for unused weights in every step, and these models have none.
+    "ddp_find_unused_parameters": False,
     # It would hide a non-finite loss (and cost two host syncs a batch); `Guarded` stops instead.
     "logging_nan_inf_filter": False,
 }

@@ -18,6 +18,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmkit.ranks import current
+
 log = logging.getLogger("llmkit")
 
 MANIFEST = "manifest.json"
@@ -37,12 +39,7 @@ class SealCheckpoints(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # With several ranks, each writes its own random state before this point; the barrier makes
-        # sure that all of them are on the disk.
-        if args.world_size > 1:
-            import torch.distributed
-
-            torch.distributed.barrier()
+        current().meet()  # each process has written its own random state before this point
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir))
             write_manifest(folder / f"checkpoint-{state.global_step}")

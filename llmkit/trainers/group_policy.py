@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from trl import GRPOTrainer, RLOOTrainer
 
 from llmkit.progress import Progress
+from llmkit.ranks import current
 from llmkit.trainers.rollouts import Rollouts
 
 GATE = "reward_spread"
@@ -80,6 +81,7 @@ class GroupPolicy(Rollouts):
                 part = asked[start : start + at_once]
                 found += self.rewards_of(part, f"{GATE}:{start}")
                 progress.update(len(part))
+        found = [reward for part in current().gathered(found) for reward in part]
         groups = [found[start : start + size] for start in range(0, len(found), size)]
         note: dict[str, Any] = {
             "mixed": sum(max(group) - min(group) > 1e-6 for group in groups),
@@ -101,7 +103,9 @@ class GroupPolicy(Rollouts):
         said: list[Any] = texts
         if not isinstance(prompts[0], str):
             said = [[{"role": "assistant", "content": text}] for text in texts]
-        by_function = self._calculate_rewards(list(map(dict, rows)), prompts, said, ids)
+        everyone = self._calculate_rewards(list(map(dict, rows)), prompts, said, ids)
+        first = self.args.process_index * len(rows)
+        by_function = everyone[first : first + len(rows)]
         self._pending_metrics.clear()  # type: ignore[attr-defined]
         self._pending_extra_logs.clear()  # type: ignore[attr-defined]
         weights = self.reward_weights.to(by_function.device)  # type: ignore[attr-defined]

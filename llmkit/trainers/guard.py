@@ -72,7 +72,7 @@ class Guarded:
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         """The trainer asks for the norm once a step, after clipping and before the update."""
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
-        loss, size = on_the_host(self._step_loss, norm)
+        loss, size = on_the_host(self._over_all(self._step_loss), norm)
         batches, self._batches, self._step_loss = self._batches, [], 0.0
         # With fp16 a gradient overflows now and then, and the loss scaler skips that step.
         fp16 = self.args.fp16  # type: ignore[attr-defined]
@@ -87,11 +87,17 @@ class Guarded:
         self.check_loss(loss)
         return norm
 
+    def _over_all(self, loss: torch.Tensor | float) -> torch.Tensor | float:
+        """The mean over all processes, so that each judges the same figure in the same way."""
+        if self.args.world_size == 1:  # type: ignore[attr-defined]
+            return loss
+        device = self.args.device  # type: ignore[attr-defined]
+        own = torch.as_tensor(loss, dtype=torch.float32, device=device)
+        mean: torch.Tensor = self.accelerator.reduce(own, "mean")  # type: ignore[attr-defined]
+        return mean
+
     def _judge(self, loss: float, norm: float, batches: list[Any]) -> None:
-        """Leave the update out where loss or gradient spikes; all ranks decide the same."""
-        if self.args.world_size > 1:  # type: ignore[attr-defined]
-            mean = torch.tensor(loss, device=self.args.device)  # type: ignore[attr-defined]
-            loss = float(self.accelerator.reduce(mean, "mean"))  # type: ignore[attr-defined]
+        """Leave the update out where loss or gradient spikes."""
         if self.spikes is not None and self.spikes.spike(loss, norm):
             self.leave_out_update()
             row = {"skipped_loss": loss, "skipped_grad_norm": norm}

@@ -5,13 +5,13 @@ Imports nothing heavy: a recipe check reads it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import Problem, UserError
+from llmkit.ranks import current
 from llmkit.schema import Keyed, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
 from llmkit.trainers.settings import Optimizer, Patches, trainer_problems
@@ -65,6 +65,7 @@ class PairStage(Stage):
     """
 
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "accelerate", "peft")
+    together: ClassVar[bool] = True
     refused: ClassVar[Mapping[str, str]] = {}  # arguments that this stage alone does not take
     task_type: ClassVar[str] = ""  # peft's name of what is trained
 
@@ -202,7 +203,7 @@ class PairStage(Stage):
         if self.tokens_per_step is None:
             return {}
         batch = self.args.get("per_device_train_batch_size", 8)
-        ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        ranks = current().count
         at_once = batch * ranks * rows.tokens / len(rows.pairs)
         return {"gradient_accumulation_steps": max(1, round(self.tokens_per_step / at_once))}
 

@@ -88,6 +88,7 @@ class PolicyStage(Stage):
 
     makes: ClassVar[tuple[str, ...]] = ("model",)
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "accelerate", "peft")
+    together: ClassVar[bool] = True
     refused: ClassVar[Mapping[str, str]] = {}  # arguments that this stage alone does not take
 
     model: Annotated[str, Refers("model")]

@@ -28,6 +28,7 @@ from trl import GRPOTrainer
 
 from llmkit.metrics.intervals import mean
 from llmkit.model import load_model
+from llmkit.ranks import current
 from llmkit.stage import Context
 from llmkit.trainers.advantages import KlController, policy_losses, value_losses
 from llmkit.trainers.critic import fresh_critic
@@ -222,7 +223,10 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
     # Measuring ------------------------------------------------------------------------------------
 
     def measure(self, rows: Sequence[dict[str, Any]]) -> Measured:
-        """One completion of each row by the policy as it is; with the same numbers each time."""
+        """One completion of each row by the policy as it is; with the same numbers each time.
+
+        Of several processes each draws its own, and the first one's count for all.
+        """
         found, training, self._measurements = Measured(), self.model.training, 0
         at_once = self.args.per_device_train_batch_size * self.args.steps_per_generation
         self.model.eval()
@@ -235,7 +239,7 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
             found.ended += rollout.ended
         self.model.train(training)
         self._metrics["eval"].clear()
-        return found
+        return current().told(found)
 
     def figures(self, before: Measured, after: Measured) -> dict[str, float]:
         """What the training came to, on the same prompts before and after it.

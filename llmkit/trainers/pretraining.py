@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerControl, default_data_collator
 
 from llmkit.data.tokens.shards import TokenWindows
 from llmkit.progress import Progress
+from llmkit.ranks import current
 from llmkit.tasks.choosing import chosen, shares
 from llmkit.tasks.task import Choice
 from llmkit.trainers.guard import Guarded
@@ -111,8 +112,7 @@ class Pretrainer(Guarded, Trainer):
             own = choices[self.args.process_index :: ranks]
             with self.accelerator.autocast():
                 right = chosen(own, self.model, self.processing_class, label)
-            if ranks > 1:
-                right = [pair for part in gathered(right, ranks) for pair in part]
+            right = [pair for part in current().gathered(right) for pair in part]
             figures = shares(right, label)
             found |= {f"{task}_{metric}": figure["value"] for metric, figure in figures.items()}
         return found
@@ -136,13 +136,6 @@ class Pretrainer(Guarded, Trainer):
                     total += loss.double() * (batch["labels"][:, 1:] != -100).sum()
                 progress.update()
         return float(self.accelerator.reduce(total, "sum"))
-
-
-def gathered(value: Any, ranks: int) -> list[Any]:
-    """What every rank has."""
-    parts: list[Any] = [None] * ranks
-    torch.distributed.all_gather_object(parts, value)
-    return parts
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:

@@ -21,6 +21,7 @@ from transformers.trainer_utils import TrainOutput
 from llmkit.errors import Stopped, UserError
 from llmkit.model import without_bars
 from llmkit.patch import patched
+from llmkit.ranks import current
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
 from llmkit.trainers.display import ShowProgress
 from llmkit.trainers.guard import GATE
@@ -50,7 +51,8 @@ def train(
         Stopped: a signal came; a checkpoint holds everything, and the same call goes on from it.
         GateError: a loss or gradient is not finite, or a gate of the trainer's own did not pass.
     """
-    checkpoint = newest_whole_checkpoint(Path(trainer.args.output_dir))
+    folder = Path(trainer.args.output_dir)
+    checkpoint = current().by_the_first(lambda: newest_whole_checkpoint(folder))
     if checkpoint is not None:
         trainer.recall_gates()
     if checkpoint is not None and is_complete(checkpoint):

@@ -15,13 +15,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-log = logging.getLogger("llmkit")
+from llmkit.ranks import STOPS, current
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-AGREE_EVERY = 10  # steps between two questions to the other ranks
+log = logging.getLogger("llmkit")
 
 
 class StopOnSignal(TrainerCallback):
@@ -40,7 +38,7 @@ class StopOnSignal(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        before = {number: signal.signal(number, self._handle) for number in STOPS}
         try:
             yield
         finally:
@@ -58,16 +56,8 @@ class StopOnSignal(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if args.world_size == 1:
-            self.signal_number = self._received
-        elif state.global_step % AGREE_EVERY == 0:
-            self.signal_number = self._agreed(args.device)
+        # One that stopped alone would leave the others waiting.
+        self.signal_number = current().highest(self._received or 0) or None
         if self.signal_number is not None:
             control.should_save = control.should_training_stop = True
         return control
-
-    def _agreed(self, device: torch.device) -> int | None:
-        """The signal that any rank got; one that stopped alone would leave the others waiting."""
-        number = torch.tensor(self._received or 0, device=device)
-        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-        return int(number.item()) or None

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from llmkit.trainers.stopping import SIGNALS, StopOnSignal
+from llmkit.ranks import STOPS
+from llmkit.trainers.stopping import StopOnSignal
 
 
 def step_ends(stop: StopOnSignal, folder: Path) -> TrainerControl:
@@ -18,11 +19,11 @@ def step_ends(stop: StopOnSignal, folder: Path) -> TrainerControl:
     return stop.on_step_end(args, TrainerState(), TrainerControl())
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_asks_for_save_and_stop_at_the_end_of_the_step(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    before = [signal.getsignal(each) for each in SIGNALS]
+    before = [signal.getsignal(each) for each in STOPS]
     stop = StopOnSignal()
     with stop.listening():
         quiet = step_ends(stop, tmp_path)
@@ -31,25 +32,25 @@ def test_a_signal_asks_for_save_and_stop_at_the_end_of_the_step(
         asked = step_ends(stop, tmp_path)
     assert asked.should_save and asked.should_training_stop
     assert stop.signal_number == number
-    assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert [signal.getsignal(each) for each in STOPS] == before
 
 
 def test_a_second_interrupt_does_not_wait_and_handlers_come_back(tmp_path: Path) -> None:
-    before = [signal.getsignal(each) for each in SIGNALS]
+    before = [signal.getsignal(each) for each in STOPS]
     stop = StopOnSignal()
     with pytest.raises(KeyboardInterrupt), stop.listening():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-    assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert [signal.getsignal(each) for each in STOPS] == before
 
 
 def test_outside_the_main_thread_nothing_is_installed() -> None:
-    before = [signal.getsignal(each) for each in SIGNALS]
+    before = [signal.getsignal(each) for each in STOPS]
     seen = []
 
     def work() -> None:
         with StopOnSignal().listening():
-            seen.append([signal.getsignal(each) for each in SIGNALS])
+            seen.append([signal.getsignal(each) for each in STOPS])
 
     thread = threading.Thread(target=work)
     thread.start()

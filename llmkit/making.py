@@ -1,0 +1,176 @@
+"""How one stage is made: by the first process alone, or by all of them together.
+
+A stage is made in `.<stage>.partial`, which is renamed when it is whole. The first process begins
+it, writes its record and gives it its name. A stage that says `together` (a training) runs in every
+process, on the same partial folder; while any other runs, the rest wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmkit import provenance
+from llmkit.errors import LlmkitError, UserError
+from llmkit.progress import hidden
+from llmkit.ranks import ALONE, Ranks
+from llmkit.recipe import Recipe
+from llmkit.run_dir import StageFolder
+from llmkit.run_record import cost_of
+from llmkit.stage import Context, Stage
+from llmkit.stage_key import InputDigests, local_inputs, parents_of, plain
+from llmkit.tables import after_stage
+from llmkit.trouble import signals_stop, told_clearly
+
+
+@dataclass
+class Maker:
+    """Makes the stages of one run; in every process of it there is one.
+
+    Attributes:
+        digests: what has become known of input files.
+        revision: the recipe's git revision, for the records.
+    """
+
+    recipe: Recipe
+    folder: Path
+    price: float | None = None
+    ranks: Ranks = ALONE
+    digests: InputDigests = field(default_factory=InputDigests)
+    revision: str | None = None
+    called: bool = False  # whether the others are in a stage, and do not listen
+
+    @contextlib.contextmanager
+    def leading(self) -> Iterator[None]:
+        """In the first process: while the others wait, what befalls it is raised in them too."""
+        try:
+            yield
+        except Exception as error:
+            if not self.called:
+                told = error if isinstance(error, LlmkitError) else LlmkitError(f"failed: {error}")
+                self.ranks.told(told)
+            raise
+        self.ranks.told(None)
+
+    def make(self, name: str, key: str, parts: dict[str, Any], resumed: bool) -> None:
+        """In the first process: make a stage, from what an earlier try left where `resumed`."""
+        stage, component = StageFolder(self.folder, name), self.recipe.stages[name]
+        if resumed:
+            self.check_count(stage)
+        context, started = self._context(name), time.monotonic()
+        with signals_stop(name), told_clearly(stage):
+            if not resumed:
+                stage.begin(key, parts, self.ranks.count)
+            metrics = plain(self._run(component, context))
+            took = time.monotonic() - started
+            record = self._record(name, key, parts, metrics)
+            record |= {"seconds": round(took, 3), "resumed": resumed}
+            record["cost"] = cost_of(self.price, took, metrics, self.ranks.count)
+            record["gates"] = plain(context.gate_results)
+            stage.finish(record)
+        print(after_stage(metrics, record["gates"], took, stage.path), flush=True)
+
+    def _run(self, component: Stage, context: Context) -> Mapping[str, Any]:
+        if not component.together:
+            _whole_models()
+            return component.run(context)
+        self.ranks.told(context.name)
+        self.called = True
+        metrics = component.run(context)
+        self.called = False
+        return metrics
+
+    def check_count(self, stage: StageFolder) -> None:
+        """Raise UserError where a training was begun by another number of processes.
+
+        Each has its share of the rows, and its own random numbers in the checkpoint.
+        """
+        begun = (stage.unfinished() or {}).get("processes", 1)
+        if begun == self.ranks.count or not self.recipe.stages[stage.name].together:
+            return
+        what = f"was begun by {begun} process{'es' * (begun > 1)}, and now there are "
+        remedy = f"launch {begun}, or remove this folder to begin the stage anew"
+        raise UserError(str(stage.partial), f"{what}{self.ranks.count}", remedy)
+
+    def follow(self) -> None:
+        """In the others: run each stage that the first process calls them to, till it is done."""
+        with _silent():
+            while (name := self.ranks.told(None)) is not None:
+                if isinstance(name, LlmkitError):
+                    raise name
+                stage = StageFolder(self.folder, name)
+                with signals_stop(name), told_clearly(stage):
+                    self.recipe.stages[name].run(self._context(name))
+
+    def _context(self, name: str) -> Context:
+        return Context(
+            name=name,
+            out=StageFolder(self.folder, name).partial,
+            seed=self.recipe.seed,
+            world=self.recipe.world,
+            inputs=self._inputs(name),
+            gates=self.recipe.stages[name].gates,
+            price=self.price,
+        )
+
+    def _inputs(self, name: str) -> dict[str, Path | str]:
+        """Reference as written -> finished folder, local folder or Hub id."""
+        return {
+            text: self.folder / target if str(target) in self.recipe.stages else target
+            for text, target in self.recipe.references[name].items()
+        }
+
+    def _record(
+        self, name: str, key: str, parts: dict[str, Any], metrics: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        read = {str(path) for path in local_inputs(self.recipe, name)}
+        known = self.digests.known.items()
+        return {
+            "stage": name,
+            "kind": self.recipe.kinds[name],
+            "recipe": self.recipe.name,
+            "key": key,
+            "parts": parts,
+            "parents": parents_of(self.recipe, name),
+            "input_files": {
+                path: digest
+                for path, digest in known
+                if path in read or any(str(parent) in read for parent in Path(path).parents)
+            },
+            "metrics": metrics,
+            "tokens": metrics.get("tokens"),
+            "seed": self.recipe.seed,
+            "versions": parts["versions"],
+            "git_revision": self.revision,
+            "hardware": provenance.hardware(),
+            "processes": self.ranks.count if self.recipe.stages[name].together else 1,
+        }
+
+
+def _whole_models() -> None:
+    """After a training by DeepSpeed's third stage, transformers would go on to load models in
+    pieces, with the help of processes that wait for something else."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The first process shows and says what they all would."""
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.set_verbosity_error()
+    logging.getLogger("llmkit").setLevel(logging.ERROR)
+    nowhere = open(os.devnull, "w")  # noqa: SIM115  (closed below)
+    with nowhere, contextlib.redirect_stdout(nowhere), hidden(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
