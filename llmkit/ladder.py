@@ -57,17 +57,15 @@ def run(
     check_price(price)
     loaded = as_loaded(recipe, overrides, profile)
     span = selected(loaded, only, from_, to)
-    folder = Path(output_dir or RUNS) / loaded.run_name
+    command = spoken(recipe, overrides, profile, output_dir)
     with joined(os.environ) as ranks:
-        maker = Maker(loaded, folder, price, ranks)
+        maker = Maker(loaded, Path(output_dir or RUNS) / loaded.run_name, price, ranks)
         if not ranks.first:
             maker.follow()
-            return Run.open(folder)
-        command = spoken(recipe, overrides, profile, output_dir)
+            return Run.open(maker.folder)
         with maker.leading():
-            check_inputs(loaded, span)
-            Ladder(loaded, folder, maker, force, command).run(span)
-            done = told(Run.open(folder))
+            Ladder(maker, command, force).run(span)
+            done = told(Run.open(maker.folder))
     return done
 
 
@@ -103,16 +101,18 @@ def check_inputs(recipe: Recipe, span: Sequence[str]) -> None:
 
 @dataclass
 class Ladder:
-    """One climb by the first process: the recipe, the run folder, and who makes a stage."""
+    """One climb, by the first process: what makes the stages, and how the user called it."""
 
-    recipe: Recipe
-    folder: Path
     maker: Maker
-    force: bool = False
     command: str = "RECIPE"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        self.recipe, self.folder = self.maker.recipe, self.maker.folder
 
     def run(self, span: Sequence[str]) -> None:
-        """Recover, check, and climb, with the folder held for this process."""
+        """Check, recover and climb, with the folder held for this process."""
+        check_inputs(self.recipe, span)
         with locked(self.folder):
             check_folder(self.folder, self.recipe)
             self.recover()

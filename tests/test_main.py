@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Aborts after all that Python does at exit, as threads of Arrow do.
+# Aborts after all that Python does at exit, as threads of Arrow and gloo do.
 ABORTS = """
 import atexit, ctypes, sys
 import llmkit.__main__ as command
@@ -28,14 +28,17 @@ command.run()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="on_exit and abort are the GNU C library's")
 @pytest.mark.parametrize("status", [0, 2])
-def test_a_run_that_used_arrow_ends_well_though_something_aborts_at_exit(status: int) -> None:
-    done = _python(ABORTS.format(imports="import pyarrow", status=status))
+@pytest.mark.parametrize("library", ["pyarrow", "torch"])
+def test_a_run_that_used_an_unruly_library_ends_well_though_something_aborts_at_exit(
+    library: str, status: int
+) -> None:
+    done = _python(ABORTS.format(imports=f"import {library}", status=status))
     assert done.returncode == status, done.stderr
     assert done.stdout == "done\na library's exit handler\n"  # and what was written is not lost
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="on_exit and abort are the GNU C library's")
-def test_without_arrow_python_ends_as_ever() -> None:
+def test_without_them_python_ends_as_ever() -> None:
     assert _python(ABORTS.format(imports="pass", status=0)).returncode == -6
 
 

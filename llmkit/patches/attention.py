@@ -24,7 +24,7 @@ from transformers.masking_utils import sdpa_mask
 
 from llmkit.errors import UserError
 from llmkit.kernels.attention import causal_attention
-from llmkit.patches.loan import Forward, Loan, forward_loan
+from llmkit.patches.loan import Forward, Loan, forward_loan, stock_type
 
 WHERE = "patches: attention"
 LEAVE_OUT = "leave attention out, or use `patches: auto`"
@@ -37,9 +37,9 @@ DECIDES = ("attention_mask", "position_ids", "cache", "past_key_values", "encode
 
 def loans(model: nn.Module) -> list[Loan]:
     """The base model in `model` with its new forward, and its configuration; or UserError."""
-    found = [module for module in model.modules() if type(module).__name__ in FITS]
+    found = [module for module in model.modules() if stock_type(module).__name__ in FITS]
     if len(found) != 1 or not isinstance(found[0], PreTrainedModel):
-        what = f"{type(model).__name__} holds {len(found)} models of those it knows, not one"
+        what = f"{stock_type(model).__name__} holds {len(found)} models of those it knows, not one"
         raise UserError(WHERE, f"{what} ({', '.join(FITS)})", LEAVE_OUT)
     base = found[0]
     _whole_causal_attention(base.config)

@@ -27,7 +27,7 @@ from transformers.utils.generic import can_return_tuple
 from llmkit.errors import UserError
 from llmkit.kernels.fused_head_loss import fused_head_loss
 from llmkit.kernels.token_log_probs import token_log_probs
-from llmkit.patches.loan import Forward, Loan, forward_loan
+from llmkit.patches.loan import Forward, Loan, forward_loan, stock_type
 
 WHERE = "patches: fused_head_loss"
 LOG_PROBS = ("log_probs", "entropy")
@@ -58,16 +58,18 @@ class LogProbsOutput(CausalLMOutputWithCrossAttentions):
 
 def loans(model: nn.Module) -> list[Loan]:
     """The one causal model in `model` with its new forward; UserError where that cannot be."""
-    found = [module for module in model.modules() if type(module).__name__ in OUTPUTS]
+    found = [module for module in model.modules() if stock_type(module).__name__ in OUTPUTS]
     if len(found) != 1 or not isinstance(found[0], PreTrainedModel):
-        what = f"{type(model).__name__} holds {len(found)} causal models of those it knows, not one"
-        raise UserError(WHERE, f"{what} ({', '.join(OUTPUTS)})", LEAVE_OUT)
+        what = f"holds {len(found)} causal models of those it knows, not one"
+        known = f"{stock_type(model).__name__} {what} ({', '.join(OUTPUTS)})"
+        raise UserError(WHERE, known, LEAVE_OUT)
     causal_lm = found[0]
     own_loss = getattr(causal_lm, "_loss_function", ForCausalLMLoss) is not ForCausalLMLoss
     # Not by `loss_function`, which warns of the None that stands there for GPT-2.
     if own_loss or causal_lm.loss_type not in (None, "ForCausalLM"):
         raise UserError(WHERE, "the model has a loss function of its own", LEAVE_OUT)
-    _plain_head(causal_lm)
+    if stock_type(causal_lm) is type(causal_lm):  # else FSDP2 makes the head whole in each call
+        _plain_head(causal_lm)
     return [forward_loan(causal_lm, _forward)]
 
 
@@ -126,7 +128,7 @@ def _with_labels(
         made = found | {key: found[key].view(shifted.shape)[:, :end] for key in LOG_PROBS}
         return _output(LogProbsOutput, outputs, **made)
     loss = fused_head_loss(*given, num_items, ignore_index)
-    return _output(OUTPUTS[type(self).__name__], outputs, loss=loss)
+    return _output(OUTPUTS[stock_type(self).__name__], outputs, loss=loss)
 
 
 def _loss_and_log_probs(

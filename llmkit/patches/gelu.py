@@ -13,16 +13,16 @@ from transformers.activations import NewGELUActivation
 
 from llmkit.errors import UserError
 from llmkit.kernels.gelu import gelu
-from llmkit.patches.loan import Loan
+from llmkit.patches.loan import Loan, stock_type
 
 
 def loans(model: nn.Module) -> list[Loan]:
     """The activations of `model` with their fused forward; UserError where it has none."""
-    found = [module for module in model.modules() if type(module) is NewGELUActivation]
+    found = [module for module in model.modules() if stock_type(module) is NewGELUActivation]
     if not found:
         raise UserError(
             "patches: gelu",
-            f"{type(model).__name__} has no tanh-form GELU spelled out (gelu_new) to replace",
+            f"{stock_type(model).__name__} has no tanh-form GELU spelled out (gelu_new) to replace",
             "leave gelu out, or use `patches: auto`",
         )
     return [Loan(module, "forward", MethodType(_forward, module)) for module in found]

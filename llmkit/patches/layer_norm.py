@@ -15,7 +15,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from llmkit.errors import UserError
 from llmkit.kernels.layer_norm import add_layer_norm
-from llmkit.patches.loan import Forward, Loan, forward_loan
+from llmkit.patches.loan import Forward, Loan, forward_loan, stock_type
 
 WHERE = "patches: layer_norm"
 LEAVE_OUT = "leave layer_norm out, or use `patches: auto`"
@@ -23,9 +23,9 @@ LEAVE_OUT = "leave layer_norm out, or use `patches: auto`"
 
 def loans(model: nn.Module) -> list[Loan]:
     """The GPT-2 blocks of `model` with their fused forward; UserError where it has none."""
-    blocks = [module for module in model.modules() if type(module) is GPT2Block]
+    blocks = [module for module in model.modules() if stock_type(module) is GPT2Block]
     if not blocks:
-        what = f"{type(model).__name__} has no GPT-2 block"
+        what = f"{stock_type(model).__name__} has no GPT-2 block"
         raise UserError(WHERE, what, LEAVE_OUT)
     for norm in (norm for block in blocks for norm in (block.ln_1, block.ln_2)):
         if type(norm) is not nn.LayerNorm or norm._forward_hooks or norm._forward_pre_hooks:

@@ -42,6 +42,12 @@ class Loan(NamedTuple):
                 vars(self.owner).pop(self.attribute, None)
 
 
+def stock_type(module: Any) -> type:
+    """The class of a module as its author wrote it: FSDP2 puts one of its own in front."""
+    bases = type(module).__bases__
+    return bases[1] if bases and bases[0].__name__ == "FSDPModule" else type(module)
+
+
 def forward_loan(module: Any, forward: Callable[[Any, Forward, dict[str, Any]], Any]) -> Loan:
     """Lend `module` a forward with the signature of the one that stands there.
 
