@@ -28,8 +28,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores usable here, memory in GB, and the GPUs that a loaded torch can see."""
+    """Processor, cores usable here, memory in GB, and the GPUs that a loaded torch can see.
+
+    And `native_kernels`: the operations that ran by native CPU code in this process so far. Without
+    them (`LLMKIT_NATIVE=0`, no compiler) the last bits of what is trained are others.
+    """
     torch = sys.modules.get("torch")  # a stage that did not load torch used no GPU
+    native = sys.modules.get("llmkit.kernels.native")
     gpus = []
     if torch is not None and torch.cuda.is_available():
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -38,6 +43,7 @@ def hardware() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "gpus": gpus,
+        "native_kernels": [] if native is None else native.loaded(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

@@ -51,9 +51,28 @@ def statement(text: str, start: int) -> ast.stmt:
 @cache
 def class_named(file: str, name: str) -> ast.ClassDef | None:
     """The class `name` that the file itself defines, without its decorators."""
-    found = re.search(rf"^class {re.escape(name)}\b", text_of(file), re.M)
-    node = statement(text_of(file), found.start()) if found else None
+    node = _begins(file, rf"class {re.escape(name)}\b")
     return node if isinstance(node, ast.ClassDef) else None
+
+
+@cache
+def function_named(file: str, name: str) -> ast.FunctionDef | None:
+    """The function `name` that the file itself defines, without its decorators."""
+    node = _begins(file, rf"def {re.escape(name)}\b")
+    return node if isinstance(node, ast.FunctionDef) else None
+
+
+@cache
+def value_named(file: str, name: str) -> ast.expr | None:
+    """What the module-level `name = ...` of the file says."""
+    node = _begins(file, rf"{re.escape(name)}\b[^\n=]*=")
+    return node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+
+
+def _begins(file: str, pattern: str) -> ast.stmt | None:
+    """The first statement at the margin that begins by `pattern`."""
+    found = re.search(rf"^{pattern}", text_of(file), re.M)
+    return statement(text_of(file), found.start()) if found else None
 
 
 def import_of(file: str, name: str) -> ast.ImportFrom | None:

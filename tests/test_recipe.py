@@ -115,6 +115,8 @@ CASES = [
     ("context_length: 64", "context_length: 8", "r.yaml:18: evaluate.tasks[0]: 8 new tokens leave no room for a prompt in pretrain's 8"),
     ("args: {max_steps: 5}", "patches: [gelo]", "r.yaml:17: sft.patches: no patch is called 'gelo'; did you mean gelu?"),
     ("args: {max_steps: 5}", "optimizer: {muon: {learning_rate: -1}}", "r.yaml:17: sft.optimizer.muon: learning_rate: -1 is negative"),
+    ("args: {max_steps: 5}", "args: {lr_scheduler_type: warmup_stable_decay, lr_scheduler_kwargs: {num_decay_step: 2}}", "r.yaml:17: sft.args.lr_scheduler_kwargs.num_decay_step: no such key in the schedule warmup_stable_decay; did you mean num_decay_steps?"),
+    ("learning_rate: 1e-3", "lr_scheduler_kwargs: {min_lr_rate: 0.1}", "r.yaml:13: pretrain.args.lr_scheduler_kwargs.min_lr_rate: no such key in the schedule linear; linear takes none; cosine_with_min_lr"),
     ("args: {max_steps: 5}", "args: {save_only_model: true}", "r.yaml:17: sft.args.save_only_model: has no place here; a stopped training"),
     ("[{tinyworld: conversations}]", "[{path: x.jsonl, split: test}]", "r.yaml:16: sft.dataset[0]: split: a path has no 'test'"),
 ]  # fmt: skip

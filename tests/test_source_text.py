@@ -9,7 +9,15 @@ import pytest
 
 from llmkit import source_text
 from llmkit.fields import CAUSAL_LMS, MODEL_TYPES
-from llmkit.source_text import class_named, import_of, statement, string_pairs, text_of
+from llmkit.source_text import (
+    class_named,
+    function_named,
+    import_of,
+    statement,
+    string_pairs,
+    text_of,
+    value_named,
+)
 
 TEXT = '''
 from a.b import (
@@ -64,6 +72,21 @@ def test_classes_and_imports_of_installed_files_are_those_that_ast_finds(file: s
         cut_import = import_of(file, node.names[-1].name)
         assert cut_import is not None and cut_import.module == node.module
     assert class_named(file, "NoSuchClass") is None and import_of(file, "no_such_name") is None
+
+
+def test_functions_and_values_are_those_that_ast_finds() -> None:
+    file = "transformers/optimization.py"
+    body = ast.parse(text_of(file)).body
+    functions = [n for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("get_")]
+    values = [n for n in body if isinstance(n, ast.Assign)]
+    assert len(functions) > 5 and values
+    for node in functions:
+        cut = function_named(file, node.name)
+        assert cut is not None and ast.dump(cut) == ast.dump(node)
+    for assigned in values:
+        value = value_named(file, spelt(assigned))
+        assert value is not None and ast.dump(value) == ast.dump(assigned.value)
+    assert function_named(file, "get_") is None and value_named(file, "get_scheduler") is None
 
 
 def test_pairs_are_those_that_ast_finds() -> None:

@@ -45,13 +45,6 @@ def chunks(hidden: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, torch.mm(hidden[part], weight.T, out=buffer[: part.stop - part.start])
 
 
-def compute_dtype(hidden: Tensor) -> torch.dtype:
-    """The dtype of matrix products: autocast's where it is on, else that of `hidden`."""
-    device = hidden.device.type
-    on = torch.is_autocast_enabled(device)
-    return torch.get_autocast_dtype(device) if on else hidden.dtype
-
-
 def padded(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """`weight` (V, E) in `dtype` with rows of zeros up to P; itself where nothing is to be done."""
     missing = -weight.shape[0] % VOCAB_MULTIPLE.get(weight.device.type, 1)

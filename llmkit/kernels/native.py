@@ -45,6 +45,7 @@ FLAGS = (
     "-O3", "-funroll-loops", "-std=c++17", "-fPIC", "-fopenmp", "-fno-exceptions", "-fno-rtti",
     "-w",  # GCC warns of its own header of intrinsics
 )  # fmt: skip
+_loaded: set[str] = set()
 BUILD_SECONDS = 120.0  # the longest that one call of the compiler may take
 DIGEST = hashlib.sha256
 # Elements that a second thread is worth: GELU by one and by two takes 7.9 and 7.8 us for 2^13, 10.4
@@ -74,7 +75,14 @@ def available(op: str) -> bool:
 @functools.cache
 def library(op: str) -> ctypes.CDLL:
     """The compiled functions of an operation for this CPU; NativeError where there are none."""
-    return load(op)
+    functions = load(op)
+    _loaded.add(op)
+    return functions
+
+
+def loaded() -> list[str]:
+    """The operations that this process has run natively so far: none is loaded before it is due."""
+    return sorted(_loaded)
 
 
 @functools.cache

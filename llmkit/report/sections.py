@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
+from itertools import groupby
 from typing import Any
 
 from llmkit.report.contents import StageContents
 from llmkit.report.samples import shortened, while_trained
 from llmkit.report.tokens import tokenizer_section
-from llmkit.tables import Cell, Metrics, columns, decimals, figure, in_order, pair_cells, seconds
+from llmkit.tables import (
+    Cell,
+    Column,
+    Metrics,
+    columns,
+    decimals,
+    figure,
+    in_order,
+    pair_cells,
+    seconds,
+)
 
 # Metrics that are no share of anything, so that a bar from 0 to 1 would say nothing.
 NO_SHARES = ("bits_per_byte", "nats_per_token")
 PAIRS = ("accuracy", "length_baseline")  # how the figures begin that the table of pairs holds
 COMPRESSION = ("bytes_per_token/",)  # and those that the table of a tokenizer holds
+BESIDE = 6  # columns of results: beside the models' names they fit into a page 1,280 pixels wide
 FEW = 8  # figures of parts that are shown among the others
 
 
@@ -153,30 +165,58 @@ def result_tables(stages: list[StageContents]) -> list[dict[str, Any]]:
     """The table of every evaluate stage, and one of held-out preference pairs."""
     names = [stage.name for stage in stages]
     tables = [
-        compared(in_order(stage.evaluations, names), f"{stage.name}: models by question types")
+        table
         for stage in stages
         if stage.evaluations
+        for table in compared(
+            in_order(stage.evaluations, names), f"{stage.name}: models by question types"
+        )
     ]
     pairs = {stage.name: pair_cells(stage.record.get("metrics") or {}) for stage in stages}
     judges = {name: cells for name, cells in pairs.items() if cells}
     if judges:
-        tables.append(compared(judges, "preferred answers told, of held-out pairs"))
+        tables += compared(judges, "preferred answers told, of held-out pairs")
     return tables
 
 
-def compared(metrics: Metrics, caption: str) -> dict[str, Any]:
-    """A row a model; each question type with its main metric first and the others beside it."""
-    found = columns(metrics)
-    groups: dict[str, list[Any]] = {}
-    for column in found:
+def compared(metrics: Metrics, caption: str) -> list[dict[str, Any]]:
+    """A row a model; each question type with its main metric first and the others beside it.
+
+    What does not fit beside one another follows in a table of its own, without the models that have
+    nothing there.
+    """
+    groups: dict[str, list[Column]] = {}
+    for column in columns(metrics):
         groups.setdefault(column.question, []).append(column)
-    ordered = [column for group in groups.values() for column in group]
+    first, *others = _folded(groups.values())
+    tables = [_table(metrics, first, caption)]
+    for piece in others:
+        keys = {column.key for column in piece}
+        some = {model: figures for model, figures in metrics.items() if keys & figures.keys()}
+        tables.append(_table(some, piece, f"{caption}, continued"))
+    return tables
+
+
+def _folded(groups: Iterable[Sequence[Column]]) -> list[list[Column]]:
+    """The columns in pieces of at most BESIDE; a question type is cut only where it is longer."""
+    pieces: list[list[Column]] = [[]]
+    for group in groups:
+        for start in range(0, len(group), BESIDE):
+            part = group[start : start + BESIDE]
+            if len(pieces[-1]) + len(part) > BESIDE:
+                pieces.append([])
+            pieces[-1] += part
+    return pieces
+
+
+def _table(metrics: Metrics, piece: Sequence[Column], caption: str) -> dict[str, Any]:
+    spans = [(name, len(list(group))) for name, group in groupby(piece, lambda c: c.question)]
     return {
         "caption": caption,
-        "questions": [{"name": name, "span": len(group)} for name, group in groups.items()],
-        "columns": ordered,
+        "questions": [{"name": name, "span": span} for name, span in spans],
+        "columns": piece,
         "rows": [
-            {"model": model, "cells": [_cell(c.key, figures.get(c.key)) for c in ordered]}
+            {"model": model, "cells": [_cell(c.key, figures.get(c.key)) for c in piece]}
             for model, figures in metrics.items()
         ],
     }

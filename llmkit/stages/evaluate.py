@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from llmkit.errors import Problem
 from llmkit.generation import generation_problems, without_room
+from llmkit.run_dir import write_json
 from llmkit.schema import Keyed, Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
 from llmkit.tasks.task import ChoiceTask, LikelihoodTask, Measured, Task, name_of
@@ -239,13 +240,6 @@ def first_of_each(rows: Rows, count: int) -> Rows:
         if seen[row["model"], row["task"]] <= count:
             kept.append(row)
     return kept
-
-
-def write_json(file: Path, value: object) -> None:
-    import json
-
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    file.write_text(text + "\n", encoding="utf-8")
 
 
 def write_rows(file: Path, rows: Rows) -> None:

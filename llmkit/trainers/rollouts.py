@@ -27,9 +27,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar
 
@@ -42,6 +40,7 @@ from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 from llmkit.decode import prompt_ids as text_ids
 from llmkit.decode import sample
 from llmkit.model import encode_conversations
+from llmkit.trainers.adapters import old_name_allowed
 from llmkit.trainers.guard import Guarded
 from llmkit.trainers.policy_forward import takes_positions, with_positions, without_dropout
 from llmkit.trainers.rollout_rows import by_length
@@ -67,7 +66,7 @@ class Rollouts(Guarded):
         if settings.beta and kwargs.get("peft_config") is None:
             frozen = copy.deepcopy(model)  # before TRL binds its head on the instance
         beta, settings.beta = settings.beta, 0.0  # so that TRL reads none from a path
-        with quiet():
+        with old_name_allowed():
             super().__init__(*args, **kwargs)
         self.beta = settings.beta = beta
         self.ref_model = None if frozen is None else self._reference(frozen)
@@ -164,7 +163,7 @@ class Rollouts(Guarded):
         return bool(completion) and completion[-1] in self.eos_token_ids  # type: ignore[attr-defined]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        with quiet():
+        with old_name_allowed():
             scored: dict[str, Any] = super()._generate_and_score_completions(  # type: ignore[misc]
                 inputs
             )
@@ -265,11 +264,3 @@ class PromptOrder(RepeatSampler):
         if self.shuffle:
             self.generator.manual_seed(self.seed + self.epoch())
         return super().__iter__()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """peft and TRL read an attribute by the name that transformers 5.23 has deprecated."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        yield

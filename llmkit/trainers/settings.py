@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from llmkit.errors import Problem, UserError
 from llmkit.patch import check_names
+from llmkit.trainers.schedules import schedule_problems
 
 Patches = Literal["auto", "none"] | list[str]
 
@@ -129,6 +130,7 @@ def trainer_problems(
         yield Problem(("tokens_per_step",), what, "keep one of the two")
     if tokens_per_step is not None and tokens_per_step < 1:
         yield Problem(("tokens_per_step",), f"{tokens_per_step} is not positive")
+    yield from schedule_problems(args)
     yield from _patch_problems(args, patches)
 
 

@@ -123,6 +123,16 @@ def test_autocast_takes_float32_and_without_it_float32_is_torchs() -> None:
     assert torch.equal(out, exact)
 
 
+@pytest.mark.parametrize("lowered", [torch.bfloat16, torch.float16], ids=str)
+def test_under_autocast_it_answers_in_torchs_dtype(lowered: torch.dtype) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        given = [x.to(dtype) for x in _inputs((1, 2, 2, 33, 32))[:3]]
+        with torch.autocast("cpu", dtype=lowered):
+            true = functional.scaled_dot_product_attention(*given, is_causal=True)
+            assert native.fits(*given) == (true.dtype == torch.bfloat16)
+            assert causal_attention(*given, 0.2).dtype == true.dtype
+
+
 def test_what_is_unusual_is_torchs() -> None:
     query, key, value, _ = _inputs((2, 2, 2, 32, 32))
     assert native.fits(query, key, value)

@@ -178,6 +178,35 @@ def test_models_stand_in_the_order_of_the_stages(run: Path) -> None:
     assert "width:91.2%" in body and "left:88.4%;width:5.1%" in body
 
 
+def test_more_columns_than_fit_follow_in_a_table_of_their_own(run: Path) -> None:
+    """At most six columns each; nothing is lost, and no question type is cut that would fit."""
+    tasks = {"cloze": 1, "facts": 3, "unknown": 2, "sums": 3, "long": 8}  # figures of each
+    keys = [f"{task}/m{number}" for task, count in tasks.items() for number in range(count)]
+    chance = {"low": 0.1, "high": 0.2}
+    every = {key: {"value": 0.1 + place / 1000, **chance} for place, key in enumerate(keys)}
+    metrics = {"pretrain": {"cloze/m0": every["cloze/m0"]}, "sft": every}
+    (run / "evaluate" / "metrics.json").write_text(json.dumps(metrics))
+    html = write_report(run).read_text(encoding="utf-8")
+    tables = re.findall(r'<table class="results">(.*?)</table>', html, re.S)
+    groups = [re.findall(r'colspan="(\d+)">(\w+)<', table) for table in tables]
+    assert groups == [
+        [("1", "cloze"), ("3", "facts"), ("2", "unknown")],
+        [("3", "sums")],
+        [("6", "long")],
+        [("2", "long")],
+    ]
+    rows = [re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', table, re.S) for table in tables]
+    models = [[name for name, _ in of_one] for of_one in rows]
+    assert models == [["pretrain", "sft"], ["sft"], ["sft"], ["sft"]]
+    shown = [value for of_one in rows for value in re.findall(r"<b>(.*?)</b>", of_one[-1][1])]
+    assert sorted(shown) == [f".{100 + place}" for place in range(len(keys))]
+    captions = [re.findall("<caption>(.*?)</caption>", table)[0] for table in tables]
+    first = "evaluate: models by question types"
+    assert captions == [first] + [f"{first}, continued"] * 3
+    page = Page(html)
+    assert page.tags.count("table") == page.tags.count("caption")
+
+
 def test_the_page_is_self_contained_and_foreign_text_is_no_markup(run: Path) -> None:
     html = write_report(run, {"run": EVIL}).read_text(encoding="utf-8")
     page = Page(html)

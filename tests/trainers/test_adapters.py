@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from tiny_chat import tiny_folder, tiny_model, tiny_tokenizer
 
 from llmkit.errors import UserError
 from llmkit.reward_model import fresh_reward_model
-from llmkit.trainers.adapters import lora_config, merged
+from llmkit.trainers.adapters import lora_config, merged, old_name_allowed
 
 LORA: dict[str, Any] = {"r": 2, "target_modules": ["c_attn"]}
 
@@ -30,6 +31,14 @@ def test_what_a_recipe_leaves_out() -> None:
     assert said is not None and said.task_type == "SEQ_CLS"
     with pytest.raises(UserError, match=r"^dpo\.peft: LoraConfig refuses it"):
         lora_config(LORA | {"layers_to_transform": [0], "target_modules": "all"}, "dpo", "X")
+
+
+def test_the_old_name_may_be_read_and_no_other_warning_is_hidden() -> None:
+    model = tiny_model(tiny_tokenizer())
+    with old_name_allowed():
+        assert model.is_gradient_checkpointing is False
+        with pytest.raises(FutureWarning, match="another name"):
+            warnings.warn("another name is deprecated", FutureWarning, stacklevel=1)
 
 
 # peft reads a name that transformers 5.23 has deprecated.

@@ -16,9 +16,9 @@ from tiny_ppo import ASKED, ppo_config, ppo_trainer, vowels
 
 from llmkit.errors import GateError, UserError
 from llmkit.stage import Context
+from llmkit.trainers.adapters import old_name_allowed
 from llmkit.trainers.critic import load_critic
 from llmkit.trainers.ppo_rollout import Rollout
-from llmkit.trainers.rollouts import quiet
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +376,7 @@ def test_what_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"does not hold num_generations \(3\)"):
         ppo_config(tmp_path, num_generations=3)
     adapter = LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)
-    with quiet():
+    with old_name_allowed():
         model = get_peft_model(tiny_model(tiny_tokenizer()), adapter)
     with pytest.raises(ValueError, match="base model and a peft_config"):
         ppo_trainer(tmp_path, model=model)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmkit.kernels.head_chunks import compute_dtype
+from llmkit.kernels.autocast import compute_dtype
 from llmkit.kernels.native import call, library, numbers, threads
 
 FEWEST_TOKENS = 16  # the columns that are computed at once
@@ -23,7 +23,7 @@ LOG2_E = 1 / math.log(2)  # scores are held in units of log 2, since 2^x is what
 
 
 def fits(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> bool:
-    """Whether native code knows these shapes and dtypes (float32 only under autocast)."""
+    """Whether native code knows these shapes and dtypes (others than bfloat16 under autocast)."""
     if not scale > 0:  # the largest score is looked for before it is scaled
         return False
     if query.dim() != 4 or key.shape != value.shape or query.shape[2] < FEWEST_TOKENS:
@@ -33,10 +33,8 @@ def fits(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> bool:
         return False
     if heads % max(1, key.shape[1]) or width not in WIDTHS:
         return False
-    return all(
-        (compute_dtype(x) if x.dtype == torch.float32 else x.dtype) == torch.bfloat16
-        for x in (query, key, value)
-    )
+    given = (query, key, value)
+    return all(compute_dtype(x.dtype, x.device) == torch.bfloat16 for x in given)
 
 
 def causal_attention(

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from llmkit.kernels.autocast import compute_dtype, without_autocast
 from llmkit.kernels.fused_head_loss import native, torch_native
-from llmkit.kernels.head_chunks import add_product, chunks, compute_dtype, padded
+from llmkit.kernels.head_chunks import add_product, chunks, padded
 from llmkit.kernels.placement import takes_native, takes_triton
 
 # (logits (n, P), targets (n,), vocab_size, ignore_index) -> losses (n,) float32; dz stands in the
@@ -53,7 +54,7 @@ def fused_head_loss(
     # Inside a Function gradients are always off, so what is wanted has to be asked out here.
     grad_on = torch.is_grad_enabled()
     wanted = (grad_on and hidden.requires_grad, grad_on and weight.requires_grad)
-    dtype = compute_dtype(hidden)
+    dtype = compute_dtype(hidden.dtype, hidden.device)
     step = cross_entropy or _cross_entropy_for(hidden, weight, targets, dtype)
     loss: Tensor = _FusedHeadLoss.apply(
         hidden, weight, targets, divisor, ignore_index, dtype, wanted, step
@@ -86,7 +87,7 @@ class _FusedHeadLoss(torch.autograd.Function):
         wanted: tuple[bool, bool],
         cross_entropy: CrossEntropy,
     ) -> Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden.device):
             loss, grad_hidden, grad_weight = _loss_and_gradients(
                 hidden.to(dtype), weight, targets, ignore_index, wanted, cross_entropy
             )

@@ -21,6 +21,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from llmkit.kernels.autocast import compute_dtype
+
 NUM_STRIPES = 528  # four a multiprocessor of an H100; not measured yet
 
 
@@ -32,10 +34,8 @@ def add_layer_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """`r` and `y` (..., E); under autocast `y` is in its dtype, else in that of `r`."""
-    device = x.device.type
     r_dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
-    on = torch.is_autocast_enabled(device)
-    y_dtype = torch.get_autocast_dtype(device) if on else r_dtype
+    y_dtype = compute_dtype(r_dtype, x.device)
     r, y = _AddLayerNorm.apply(x, residual, weight, bias, eps, r_dtype, y_dtype)
     return (x if residual is None else r), y
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from llmkit.kernels.autocast import compute_dtype
 from llmkit.kernels.native import call, library, named, numbers, threads
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -29,12 +30,7 @@ def fits(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor) -> bo
         return False
     if {stream.dtype, weight.dtype, bias.dtype} != {torch.float32}:
         return False
-    return x.dtype in DTYPES and _norm_dtype() in DTYPES
-
-
-def _norm_dtype() -> torch.dtype:
-    on = torch.is_autocast_enabled("cpu")
-    return torch.get_autocast_dtype("cpu") if on else torch.float32
+    return x.dtype in DTYPES and compute_dtype(stream.dtype, x.device) in DTYPES
 
 
 def add_layer_norm(
@@ -45,7 +41,8 @@ def add_layer_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """`r` and `y` (..., E); under autocast `y` is in its dtype, else in that of `r`."""
-    made: tuple[Tensor, Tensor] = _AddLayerNorm.apply(x, residual, weight, bias, eps, _norm_dtype())
+    y_dtype = compute_dtype(torch.float32, x.device)
+    made: tuple[Tensor, Tensor] = _AddLayerNorm.apply(x, residual, weight, bias, eps, y_dtype)
     return made
 
 

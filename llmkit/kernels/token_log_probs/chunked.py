@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmkit.kernels.head_chunks import add_product, chunks, compute_dtype, padded
+from llmkit.kernels.autocast import compute_dtype, without_autocast
+from llmkit.kernels.head_chunks import add_product, chunks, padded
 from llmkit.kernels.placement import takes_triton
 from llmkit.kernels.token_log_probs import torch_native
 
@@ -58,7 +59,7 @@ def token_log_probs(
     Args:
         form: the steps on a chunk of logits; by default the form that suits the device.
     """
-    dtype = compute_dtype(hidden)
+    dtype = compute_dtype(hidden.dtype, hidden.device)
     log_probs, entropy = _TokenLogProbs.apply(
         hidden, weight, targets, ignore_index, dtype, form or _form_for(hidden)
     )
@@ -85,7 +86,7 @@ class _TokenLogProbs(torch.autograd.Function):
         form: Form,
     ) -> tuple[Tensor, Tensor]:
         statistics = torch.empty(3, hidden.shape[0], dtype=torch.float32, device=hidden.device)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden.device):
             for part, logits in chunks(hidden.to(dtype), padded(weight, dtype)):
                 statistics[:, part] = form.statistics(
                     logits, targets[part], weight.shape[0], ignore_index
@@ -107,7 +108,7 @@ class _TokenLogProbs(torch.autograd.Function):
         h, w = hidden.to(dtype), padded(weight, dtype)
         grad_hidden = torch.empty_like(h) if wants_hidden else None
         grad_weight = torch.zeros_like(w, dtype=torch.float32) if wants_weight else None
-        with torch.autocast(h.device.type, enabled=False):
+        with without_autocast(h.device):
             for part, logits in chunks(h, w):
                 rows = statistics[:, part], incoming[:, part]
                 form.gradient_(logits, targets[part], *rows, vocab_size, ignore_index)

@@ -1,0 +1,103 @@
+"""Which keys the learning-rate schedules of transformers take, read from its installed source.
+
+`get_scheduler` hands `lr_scheduler_kwargs` on as they are, so a key that a schedule does not have
+would stop a stage when it begins, and not the recipe check:
+https://huggingface.co/docs/transformers/main_classes/optimizer_schedules
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from llmkit.errors import Problem
+from llmkit.fields import fields_of
+from llmkit.source_text import class_named, function_named, value_named
+from llmkit.wording import nearest
+
+FUNCTIONS = "transformers/optimization.py"
+NAMES = "transformers/trainer_utils.py"
+KEY = "lr_scheduler_kwargs"
+# What the trainer hands to a schedule itself -> where a person says it.
+GIVEN = {
+    "optimizer": "leave it out",
+    "num_warmup_steps": "give warmup_steps in args",
+    "num_training_steps": "give max_steps or num_train_epochs in args",
+    "last_epoch": "leave it out: a stage that goes on knows where it stood",
+}
+
+
+@cache
+def keys_of(schedule: str) -> dict[str, bool] | None:
+    """Key -> whether it must be given, for a word of `lr_scheduler_type`.
+
+    None where the source does not tell: no such schedule in its table, or one that takes anything.
+    """
+    name = _functions().get(schedule)
+    node = function_named(FUNCTIONS, name) if name else None
+    if node is None or node.args.kwarg is not None:
+        return None
+    plain = [*node.args.posonlyargs, *node.args.args]
+    defaults: list[ast.expr | None] = [None] * (len(plain) - len(node.args.defaults))
+    defaults += node.args.defaults
+    pairs = [*zip(plain, defaults, strict=True)]
+    pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return {each.arg: default is None for each, default in pairs if each.arg not in GIVEN}
+
+
+@cache
+def _functions() -> dict[str, str]:
+    """Word of `lr_scheduler_type` -> function; empty where transformers keeps no such table."""
+    names = class_named(NAMES, "SchedulerType")
+    table = value_named(FUNCTIONS, "TYPE_TO_SCHEDULER_FUNCTION")
+    if names is None or not isinstance(table, ast.Dict):
+        return {}
+    words = {
+        f"SchedulerType.{ast.unparse(line.targets[0])}": str(line.value.value)
+        for line in names.body
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
+    }
+    pairs = zip(table.keys, table.values, strict=True)
+    found = {ast.unparse(key): ast.unparse(value) for key, value in pairs if key is not None}
+    return {words[member]: function for member, function in found.items() if member in words}
+
+
+def schedule_problems(args: Mapping[str, Any]) -> Iterator[Problem]:
+    """What the schedule of a recipe's `args` would refuse when its stage begins."""
+    default = fields_of("transformers.TrainingArguments")["lr_scheduler_type"].default
+    schedule = args.get("lr_scheduler_type", default)
+    known, given = keys_of(str(schedule)), _mapping(args.get(KEY))
+    if known is None or given is None:
+        return
+    for key in map(str, given):
+        if key in GIVEN:
+            yield Problem(("args", KEY, key), "the trainer gives it itself", GIVEN[key])
+        elif key not in known:
+            remedy = nearest(key, known) or _offer(key, schedule, known)
+            yield Problem(("args", KEY, key), f"no such key in the schedule {schedule}", remedy)
+    missing = [key for key, needed in known.items() if needed and key not in given]
+    # A wrong key may be the missing one, misspelt: then the nearest name has been told already.
+    if missing and given.keys() <= known.keys():
+        remedy = f"the schedule {schedule} needs it"
+        yield Problem(("args", KEY), f"lacks {', '.join(missing)}", remedy)
+
+
+def _mapping(given: Any) -> Mapping[str, Any] | None:
+    """The keys, which transformers also takes as JSON; None for what is none."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError:
+            return None
+    given = {} if given is None else given
+    return given if isinstance(given, Mapping) else None
+
+
+def _offer(key: str, schedule: str, known: Mapping[str, bool]) -> str:
+    """What the schedule takes, and which ones take the key."""
+    others = [name for name in _functions() if key in (keys_of(name) or ())]
+    told = f"{schedule} takes {', '.join(known) or 'none'}"
+    return f"{told}; {', '.join(others)} would take {key}" if others else told

@@ -1,0 +1,113 @@
+"""The keys that a schedule takes, held against transformers' own functions, called."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from transformers import SchedulerType, get_scheduler
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+
+from llmkit.trainers.schedules import keys_of, schedule_problems
+
+WORDS = [member.value for member in SchedulerType]
+KEYS = {key for word in WORDS for key in keys_of(word) or ()}
+GIVEN = {"num_warmup_steps", "num_training_steps", "last_epoch", "optimizer"}
+
+
+def _problems(schedule: str | None, **kwargs: Any) -> list[str]:
+    args: dict[str, Any] = {"lr_scheduler_kwargs": kwargs} if kwargs else {}
+    args |= {"lr_scheduler_type": schedule} if schedule else {}
+    return [str(problem).removeprefix("args.") for problem in schedule_problems(args)]
+
+
+def _refuses(schedule: str, **kwargs: Any) -> bool:
+    """Whether transformers has no such argument; what it says of values is another matter."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        get_scheduler(schedule, optimizer, 1, 10, scheduler_specific_kwargs=kwargs)
+    except (TypeError, KeyError):  # a KeyError is what `last_epoch` of a fresh optimizer gives
+        return True
+    except ValueError:
+        pass
+    return False
+
+
+def test_every_schedule_is_read_but_those_that_take_anything() -> None:
+    for member, function in TYPE_TO_SCHEDULER_FUNCTION.items():
+        signature = inspect.signature(function).parameters
+        if any(each.kind is each.VAR_KEYWORD for each in signature.values()):
+            assert keys_of(member.value) is None
+        else:
+            assert keys_of(member.value) == {
+                name: each.default is each.empty
+                for name, each in signature.items()
+                if name not in GIVEN
+            }
+    assert {"num_decay_steps", "num_cycles", "min_lr_rate", "power", "timescale"} <= KEYS
+
+
+@pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps:UserWarning")
+@pytest.mark.parametrize("key", sorted({*KEYS, *GIVEN, "num_decay_step"}))
+@pytest.mark.parametrize("schedule", [word for word in WORDS if keys_of(word) is not None])
+def test_what_is_refused_is_what_transformers_refuses(schedule: str, key: str) -> None:
+    needed = {name: 2 for name, must in (keys_of(schedule) or {}).items() if must}
+    if "min_lr" in schedule:  # of which one must be given, which no signature tells
+        needed["min_lr_rate" if key == "min_lr" else "min_lr"] = 0
+    told = _problems(schedule, **{**needed, key: 2})
+    # These two drop what they are given in silence, so no key has any meaning for them.
+    deaf = schedule in ("constant", "constant_with_warmup")
+    assert bool(told) == (deaf or _refuses(schedule, **{**needed, key: 2})), told
+    assert all(problem.startswith(f"lr_scheduler_kwargs.{key}: ") for problem in told)
+
+
+def test_the_words_name_the_remedy() -> None:
+    wsd = "warmup_stable_decay"
+    assert _problems(wsd, num_decay_steps=3, decay_type="linear") == []
+    assert _problems(wsd, num_decay_step=3) == [
+        f"lr_scheduler_kwargs.num_decay_step: no such key in the schedule {wsd};"
+        " did you mean num_decay_steps?"
+    ]
+    assert _problems("inverse_sqrt", power=2.0) == [
+        "lr_scheduler_kwargs.power: no such key in the schedule inverse_sqrt;"
+        " inverse_sqrt takes timescale; polynomial would take power"
+    ]
+    (told,) = _problems(wsd, num_decay_steps=3, num_training_steps=9)
+    assert "the trainer gives it itself; give max_steps" in told
+    assert _problems(wsd) == [
+        f"lr_scheduler_kwargs: lacks num_decay_steps; the schedule {wsd} needs it"
+    ]
+    assert _refuses(wsd)
+
+
+def test_without_a_type_it_is_transformers_default() -> None:
+    assert _problems(None) == []
+    (told,) = _problems(None, num_cycles=2)
+    assert "no such key in the schedule linear; linear takes none" in told
+    assert "cosine_with_restarts" in told
+
+
+def test_json_is_read_as_transformers_reads_it() -> None:
+    args = {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": '{"num_cycle": 2}'}
+    (problem,) = schedule_problems(args)
+    assert problem.remedy == "did you mean num_cycles?"
+    assert list(schedule_problems(args | {"lr_scheduler_kwargs": "a file"})) == []
+
+
+def test_nothing_is_said_of_what_is_not_in_the_table() -> None:
+    for schedule in ("reduce_lr_on_plateau", "greedy", "of_a_later_version"):
+        assert _problems(schedule, anything=1) == []
+
+
+def test_reading_imports_no_library() -> None:
+    code = (
+        "import sys; from llmkit.trainers.schedules import keys_of;"
+        "assert keys_of('warmup_stable_decay');"
+        "heavy = {'torch', 'transformers', 'trl'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
