@@ -147,7 +147,8 @@ def joined(environment: Mapping[str, str]) -> Iterator[Ranks]:
 def _check(count: int, environment: Mapping[str, str]) -> None:
     """Ranks that form no group are several whole trainings into one folder."""
     where, cpu = "accelerate launch", _says_cpu(environment)
-    sharded = [kind for name, kind in SHARDING.items() if environment.get(name) == "true"]
+    asked = {name for name in SHARDING if environment.get(name, "").lower() == "true"}
+    sharded = [kind for name, kind in SHARDING.items() if name in asked]
     if cpu and sharded:
         what = f"{sharded[0]} on CPUs would be plain copies of the model (accelerate makes it so)"
         raise UserError(where, what, "leave it out: torchrun --nproc_per_node N -m llmkit run")

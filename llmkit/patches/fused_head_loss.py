@@ -12,7 +12,9 @@ https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ from transformers.utils.generic import can_return_tuple
 from llmkit.errors import UserError
 from llmkit.kernels.fused_head_loss import fused_head_loss
 from llmkit.kernels.token_log_probs import token_log_probs
-from llmkit.patches.loan import Forward, Loan, forward_loan, stock_type
+from llmkit.patches.loan import Forward, Loan, forward_loan, is_spread, stock_type
 
 WHERE = "patches: fused_head_loss"
 LOG_PROBS = ("log_probs", "entropy")
@@ -68,20 +70,26 @@ def loans(model: nn.Module) -> list[Loan]:
     # Not by `loss_function`, which warns of the None that stands there for GPT-2.
     if own_loss or causal_lm.loss_type not in (None, "ForCausalLM"):
         raise UserError(WHERE, "the model has a loss function of its own", LEAVE_OUT)
-    if stock_type(causal_lm) is type(causal_lm):  # else FSDP2 makes the head whole in each call
-        _plain_head(causal_lm)
+    _plain_head(causal_lm)
     return [forward_loan(causal_lm, _forward)]
 
 
-def _plain_head(causal_lm: PreTrainedModel) -> nn.Linear:
-    """The head, which has to be one whole weight matrix that is used as it stands."""
+def _plain_head(causal_lm: PreTrainedModel, called: bool = False) -> nn.Linear:
+    """The head, which has to be one whole weight matrix that is used as it stands.
+
+    What FSDP2 has spread is whole when the model is `called`; where it has spread the head by
+    itself, in a call of the head, through whose hooks `_in_the_head` goes.
+    """
     head = causal_lm.lm_head
-    shape = (causal_lm.config.vocab_size, causal_lm.config.hidden_size)
-    if type(head) is not nn.Linear or head.bias is not None:
-        what = f"lm_head is a {type(head).__name__}, not a linear layer without bias"
-    elif "forward" in vars(head) or head._forward_hooks or head._forward_pre_hooks:
+    shape, spread = (causal_lm.config.vocab_size, causal_lm.config.hidden_size), is_spread(head)
+    hooked = not spread and (head._forward_hooks or head._forward_pre_hooks)
+    later = spread or (is_spread(causal_lm) and not called)
+    whole = later or type(head.weight) in (nn.Parameter, Tensor)
+    if stock_type(head) is not nn.Linear or head.bias is not None:
+        what = f"lm_head is a {stock_type(head).__name__}, not a linear layer without bias"
+    elif "forward" in vars(head) or hooked:
         what = "another library has hooked lm_head, which this patch would pass by"
-    elif type(head.weight) not in (nn.Parameter, Tensor) or tuple(head.weight.shape) != shape:
+    elif not whole or tuple(head.weight.shape) != shape:
         what = f"lm_head.weight is sharded or resized: {tuple(head.weight.shape)}, not {shape}"
     else:
         return head
@@ -110,33 +118,43 @@ def _with_labels(
         raise UserError(WHERE, "logits_to_keep asks for logits that are never made", LEAVE_OUT)
     if label_smoothing:
         raise UserError(WHERE, "label smoothing needs the logits, which are never made", LEAVE_OUT)
-    head = _plain_head(self)
+    head = _plain_head(self, called=True)
     outputs = self.base_model(**kwargs)
     ignore_index, shifted = kwargs.get("ignore_index", -100), kwargs.get("shift_labels")
     if shifted is None:
         shifted = nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     hidden = outputs.last_hidden_state
-    given = (
-        hidden.reshape(-1, hidden.shape[-1]),
-        head.weight,
-        shifted.reshape(-1).to(hidden.device),
-    )
-    num_items = kwargs.get("num_items_in_batch")
+    rows, targets = hidden.reshape(-1, hidden.shape[-1]), shifted.reshape(-1).to(hidden.device)
+    counted = (kwargs.get("num_items_in_batch"), ignore_index)
     if output_log_probs:
         end = None if kwargs.get("shift_labels") is not None else -1  # the last predicts nothing
-        found = _loss_and_log_probs(*given, num_items, ignore_index)
+        found = _in_the_head(head, rows, partial(_loss_and_log_probs, targets, *counted))
         made = found | {key: found[key].view(shifted.shape)[:, :end] for key in LOG_PROBS}
         return _output(LogProbsOutput, outputs, **made)
-    loss = fused_head_loss(*given, num_items, ignore_index)
+    loss = _in_the_head(
+        head, rows, lambda hidden, weight: fused_head_loss(hidden, weight, targets, *counted)
+    )
     return _output(OUTPUTS[stock_type(self).__name__], outputs, loss=loss)
 
 
+def _in_the_head(head: nn.Linear, hidden: Tensor, work: Callable[[Tensor, Tensor], Any]) -> Any:
+    """What `work` makes of the hidden states and the head's weight.
+
+    Where FSDP2 has spread the weight it is whole only in a call of the head, whose hooks also
+    count the calls; so the work takes the place of its product for one.
+    """
+    if not is_spread(head):
+        return work(hidden, head.weight)
+    with Loan(head, "forward", lambda rows: work(rows, head.weight)).lent():
+        return head(hidden)
+
+
 def _loss_and_log_probs(
-    hidden: Tensor,
-    weight: Tensor,
     targets: Tensor,
     num_items: Tensor | float | None,
     ignore_index: int,
+    hidden: Tensor,
+    weight: Tensor,
 ) -> dict[str, Tensor]:
     """The same loss as `fused_head_loss` gives, from the log-probabilities that are asked for."""
     log_probs, entropy = token_log_probs(hidden, weight, targets, ignore_index)

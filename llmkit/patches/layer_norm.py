@@ -30,7 +30,11 @@ def loans(model: nn.Module) -> list[Loan]:
     for norm in (norm for block in blocks for norm in (block.ln_1, block.ln_2)):
         if type(norm) is not nn.LayerNorm or norm._forward_hooks or norm._forward_pre_hooks:
             what = f"a norm is a {type(norm).__name__}, or hooked by another library"
-            raise UserError(WHERE, what, LEAVE_OUT)
+        elif tuple(norm.weight.shape) != tuple(norm.normalized_shape):
+            what = "the weights of a norm lie in pieces"
+        else:
+            continue
+        raise UserError(WHERE, what, LEAVE_OUT)
     return [forward_loan(block, _forward) for block in blocks]
 
 

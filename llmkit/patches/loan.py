@@ -48,6 +48,11 @@ def stock_type(module: Any) -> type:
     return bases[1] if bases and bases[0].__name__ == "FSDPModule" else type(module)
 
 
+def is_spread(module: Any) -> bool:
+    """Whether FSDP2 has spread the module's weights, which are whole in its calls alone."""
+    return stock_type(module) is not type(module)
+
+
 def forward_loan(module: Any, forward: Callable[[Any, Forward, dict[str, Any]], Any]) -> Loan:
     """Lend `module` a forward with the signature of the one that stands there.
 

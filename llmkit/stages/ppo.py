@@ -76,6 +76,13 @@ class PPO(PolicyStage):
         for source in (*self.dataset, *(self.eval_dataset or ())):
             yield from source.hub_data()
 
+    def prepare(self, name: str) -> None:
+        """As of all policies; and the value model can be whole where this is launched."""
+        from llmkit.trainers.launch import check_value_model
+
+        check_value_model(name)
+        super().prepare(name)
+
     def run(self, context: Context) -> dict[str, Any]:
         """Train, and write model, value model, tokenizer and generation_config.json."""
         import datasets

@@ -149,6 +149,11 @@ class Pretrain(Stage):
             yield from task.hub_data()
 
     def prepare(self, name: str) -> None:
+        from llmkit.trainers.launch import check_muon, check_spikes
+
+        check_muon(name, self.optimizer)
+        if self.skip_spikes is not None:
+            check_spikes(name)
         if self.model is None:
             self._model_config({}, None, name)
         self._arguments(self.args, Path("."), 0, name)
@@ -178,6 +183,7 @@ class Pretrain(Stage):
         from llmkit.data.tokens.shards import TokenWindows
         from llmkit.model import load_tokenizer
         from llmkit.trainers.pretraining import Pretrainer
+        from llmkit.trainers.sampling import taken
         from llmkit.trainers.spikes import SpikeWatch
 
         tokenizer = load_tokenizer(context.inputs[self.tokenizer or ""])
@@ -199,7 +205,7 @@ class Pretrain(Stage):
             processing_class=tokenizer,
         )
         if self.samples is not None:
-            trainer.add_callback(self._sampler(context, self.samples, trainer.model, tokenizer))
+            trainer.add_callback(taken(self.samples, context, trainer.model, tokenizer))
         return trainer
 
     def _windows(self, context: Context, length: int, num_samples: int | None = None) -> Windows:
@@ -225,21 +231,6 @@ class Pretrain(Stage):
         config = self._model_config(from_tokenizer(tokenizer), length, context.name)
         set_seed(context.seed)
         return AutoModelForCausalLM.from_config(config)
-
-    def _sampler(
-        self, context: Context, samples: Samples, model: PreTrainedModel, tokenizer: Any
-    ) -> Any:
-        from llmkit.model import context_length
-        from llmkit.trainers.sampling import TakeSamples
-
-        return TakeSamples(
-            samples,
-            tokenizer,
-            context_length(model),
-            context.logs / "samples.jsonl",
-            context.seed,
-            f"{context.name}.samples",
-        )
 
     def _arguments(
         self, args: Mapping[str, Any], out: Path, seed: int, name: str

@@ -49,6 +49,14 @@ class Reward(PairStage):
             yield Problem(("new_layers",), what, "keep one of the two")
         yield from super().problems(upstream)
 
+    def prepare(self, name: str) -> None:
+        """As of all pairs; and new layers can be copied where this is launched."""
+        from llmkit.trainers.launch import check_new_layers
+
+        if self.new_layers:
+            check_new_layers(name)
+        super().prepare(name)
+
     def run(self, context: Context) -> dict[str, Any]:
         """Train, write model and tokenizer to `context.out`, and measure what lies there."""
         from llmkit.device import tune_allocator

@@ -132,6 +132,9 @@ class SFT(Stage):
 
     def prepare(self, name: str) -> None:
         """Construct the Hugging Face configs, as the runner asks before the first stage."""
+        from llmkit.trainers.launch import check_muon
+
+        check_muon(name, self.optimizer)
         self._arguments(Path("."), 0, {}, name)
         self._peft_config(name)
 

@@ -158,6 +158,15 @@ class Guarded:
             load_result._replace(missing_keys=left)
         )
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write tied weights once: gathered from shards, each name has a copy of its own."""
+        if state_dict is not None:
+            model: torch.nn.Module = self.model  # type: ignore[attr-defined]
+            every = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+            once = {name for name, _ in model.named_parameters()}
+            state_dict = {k: v for k, v in state_dict.items() if k not in set(every) - once}
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+
     def floating_point_ops(self, inputs: Any) -> float:
         """The trainer's own figure, counting the model's parameters once rather than each time."""
         if not isinstance(inputs, Mapping) or "input_ids" not in inputs:

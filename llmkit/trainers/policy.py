@@ -143,6 +143,9 @@ class PolicyStage(Stage):
 
     def prepare(self, name: str) -> None:
         """Construct the Hugging Face configs, and load what is a stranger's code."""
+        from llmkit.trainers.launch import check_muon
+
+        check_muon(name, self.optimizer)
         if self.args.get("use_vllm") and importlib.util.find_spec("vllm") is None:
             what = "vllm is not installed"
             raise UserError(f"{name}.args.use_vllm", what, "pip install vllm, or leave it out")

@@ -20,6 +20,8 @@ from transformers import (
 )
 
 from llmkit.errors import UserError
+from llmkit.model import context_length
+from llmkit.stage import Context
 from llmkit.trainers.pretrain_settings import Samples
 
 NEW_TOKENS = 64  # where `generation` does not say
@@ -94,3 +96,12 @@ class TakeSamples(TrainerCallback):
             label="samples",
         )
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids, _ in found]
+
+
+def taken(
+    samples: Samples, context: Context, model: Any, tokenizer: PreTrainedTokenizerFast
+) -> TakeSamples:
+    """The samples of a stage, into its logs."""
+    file = context.logs / "samples.jsonl"
+    where = f"{context.name}.samples"
+    return TakeSamples(samples, tokenizer, context_length(model), file, context.seed, where)

@@ -18,7 +18,7 @@ from typing import Any
 from transformers import GenerationConfig, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from llmkit.errors import Stopped, UserError
+from llmkit.errors import Stopped
 from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.ranks import current
@@ -75,9 +75,6 @@ def train(
 
 def _watched(trainer: Any, pace: Pace) -> tuple[ShowProgress, StopOnSignal]:
     """Adds the callbacks. What goes into a checkpoint is written before it is sealed."""
-    if trainer.spikes is not None and trainer.is_deepspeed_enabled:
-        what = "cannot leave an update out: DeepSpeed keeps the gradients where it alone finds them"
-        raise UserError(f"{trainer.context.name}.skip_spikes", what, "leave it out, or use FSDP")
     curve = trainer.context.logs / "train.jsonl"
     show = ShowProgress(trainer.context.name, curve, trainer.meter, pace)
     keep = [] if trainer.spikes is None else [KeepSpikes(trainer.spikes)]

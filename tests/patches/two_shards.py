@@ -17,15 +17,22 @@ from torch.distributed.fsdp import fully_shard
 from llmkit.patch import choose, patched
 
 
-def shard(model: Any) -> None:
+def shard(model: Any, tail: bool) -> None:
+    """Each block by itself; with `tail`, embedding, last norm and head together, as accelerate."""
     mesh = init_device_mesh("cpu", (2,))
     for block in model.transformer.h:
         fully_shard(block, mesh=mesh)
+    if tail:
+        parts = [model.transformer.ln_f, model.transformer.wte, model.lm_head]
+        fully_shard(parts, mesh=mesh, reshard_after_forward=False)
     fully_shard(model, mesh=mesh)
 
 
-def main(early: bool) -> dict[str, Any]:
-    """Loss and gradients, patched and in shards (before the patches, or under them), and stock."""
+def main(early: bool, tail: bool) -> dict[str, Any]:
+    """Loss and gradients, patched and in shards (before the patches, or under them), and stock.
+
+    The second of two steps with the same weights, for the first may leave something undone.
+    """
     whole = tiny_gpt2()
     whole.loss_type = "ForCausalLM"
     model = copy.deepcopy(whole)
@@ -33,12 +40,14 @@ def main(early: bool) -> dict[str, Any]:
     rank = torch.distributed.get_rank()
     own = tokens[2 * rank : 2 * rank + 2]
     if early:
-        shard(model)
+        shard(model, tail)
     with patched(model, "auto"):
         if not early:
-            shard(model)
-        loss = model(input_ids=own, labels=own).loss
-        loss.backward()
+            shard(model, tail)
+        for _ in range(2):
+            model.zero_grad()
+            loss = model(input_ids=own, labels=own).loss
+            loss.backward()
     expected = whole(input_ids=tokens, labels=tokens).loss
     expected.backward()
     torch.distributed.all_reduce(loss.data)
@@ -53,7 +62,7 @@ def main(early: bool) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.distributed.init_process_group("gloo")
-    found = [main(early) for early in (False, True)]
+    found = [main(early, tail) for early in (False, True) for tail in (False, True)]
     if torch.distributed.get_rank() == 0:
         Path(sys.argv[1]).write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
