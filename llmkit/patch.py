@@ -73,6 +73,9 @@ def check_names(names: str | Sequence[str]) -> list[str]:
     if isinstance(names, str):
         remedy = f"write [{names}]" if names in PATCHES else _meant(names, ["auto", "none"])
         raise UserError("patches", f"{names!r} is neither auto, none nor a list of names", remedy)
+    if not isinstance(names, Sequence):
+        what = f"{names!r} is neither auto, none nor a list of names"
+        raise UserError("patches", what, f"write {list(AUTOMATIC['cpu'])}, or some of these")
     for position, name in enumerate(names):
         if name not in PATCHES:
             raise UserError("patches", f"no patch is called {name!r}", _meant(name, list(PATCHES)))
@@ -87,7 +90,7 @@ def automatic_patches(model: nn.Module, *, own_loss: bool = True) -> list[str]:
     `own_loss=False` leaves out FOR_PRETRAINING, for a trainer (TRL's) that binds its own head and
     loss and gives each batch a mask. A patch that does not fit this kind of model is left out.
     """
-    device = next(model.parameters()).device.type
+    device = next((parameter.device.type for parameter in model.parameters()), "")
     names = []
     for name in AUTOMATIC.get(device, ()):
         if name in FOR_PRETRAINING and not own_loss:

@@ -230,10 +230,40 @@ def test_what_does_not_fit_is_refused_before_anything_is_bound() -> None:
     model.loss_function = lambda logits, labels, vocab_size, **kwargs: logits.sum()
     with pytest.raises(UserError, match="loss function of its own"):
         choose_and_enter(model, ["fused_head_loss"])
-    hooked = _model()
-    hooked.lm_head.register_forward_hook(lambda module, args, output: output)
-    with pytest.raises(UserError, match="hooked lm_head"):
-        choose_and_enter(hooked, ["fused_head_loss"])
+
+
+@pytest.mark.parametrize(
+    "register", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"]
+)
+@pytest.mark.parametrize(
+    ("name", "module"), [("fused_head_loss", "lm_head"), ("layer_norm", "transformer.h.0.ln_2")]
+)
+def test_what_another_library_listens_to_is_refused(register: str, name: str, module: str) -> None:
+    model = _model()
+    getattr(model.get_submodule(module), f"register_{register}")(lambda *args: None)
+    with pytest.raises(UserError, match="hooked"):
+        choose_and_enter(model, [name])
+
+
+def test_a_norm_hooked_meanwhile_is_heard_and_computes_as_stock() -> None:
+    model, calls = _model(), []
+    stock = _gradients(model)
+    with patched(model, ["layer_norm"]):
+        norm = model.transformer.h[1].ln_1
+        norm.register_forward_hook(lambda *args: calls.append("forward"))
+        norm.register_full_backward_hook(lambda *args: calls.append("backward"))
+        found = _gradients(model)
+    assert calls == ["forward", "backward"]
+    for key, value in stock.items():
+        torch.testing.assert_close(found[key], value)
+
+
+def test_names_that_are_no_list_and_models_without_weights() -> None:
+    for names in (None, 5, {"gelu", "attention"}):
+        with pytest.raises(UserError, match="neither auto, none nor a list of names"):
+            choose_and_enter(_model(), names)  # type: ignore[arg-type]
+    with patched(torch.nn.Identity(), "auto") as model:
+        assert "forward" not in vars(model)
 
 
 def choose_and_enter(model: torch.nn.Module, names: list[str]) -> None:

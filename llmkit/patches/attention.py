@@ -76,7 +76,8 @@ def _forward(self: PreTrainedModel, before: Forward, given: dict[str, Any]) -> A
     """Every call goes to `before`; one that is known to be unpadded with NO_MASK."""
     tokens = given.get("input_ids")
     tokens = given.get("inputs_embeds") if tokens is None else tokens
-    if tokens is not None and all(given.get(name) is None for name in DECIDES):
+    ours = self.config._attn_implementation == IMPLEMENTATION  # somebody may set another meanwhile
+    if ours and tokens is not None and all(given.get(name) is None for name in DECIDES):
         given["attention_mask"] = tokens.new_empty((1, 1, 0, 0))  # NO_MASK
     return before(self, **given)
 

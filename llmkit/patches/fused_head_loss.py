@@ -29,7 +29,7 @@ from transformers.utils.generic import can_return_tuple
 from llmkit.errors import UserError
 from llmkit.kernels.fused_head_loss import fused_head_loss
 from llmkit.kernels.token_log_probs import token_log_probs
-from llmkit.patches.loan import Forward, Loan, forward_loan, is_spread, stock_type
+from llmkit.patches.loan import Forward, Loan, forward_loan, is_hooked, is_spread, stock_type
 
 WHERE = "patches: fused_head_loss"
 LOG_PROBS = ("log_probs", "entropy")
@@ -82,11 +82,12 @@ def _plain_head(causal_lm: PreTrainedModel, called: bool = False) -> nn.Linear:
     """
     head = causal_lm.lm_head
     shape, spread = (causal_lm.config.vocab_size, causal_lm.config.hidden_size), is_spread(head)
-    hooked = not spread and (head._forward_hooks or head._forward_pre_hooks)
+    hooked = not spread and is_hooked(head)
     later = spread or (is_spread(causal_lm) and not called)
     whole = later or type(head.weight) in (nn.Parameter, Tensor)
     if stock_type(head) is not nn.Linear or head.bias is not None:
-        what = f"lm_head is a {stock_type(head).__name__}, not a linear layer without bias"
+        kind = f"{stock_type(head).__module__}.{stock_type(head).__name__}"
+        what = f"lm_head is a {kind}, not a linear layer without bias"
     elif "forward" in vars(head) or hooked:
         what = "another library has hooked lm_head, which this patch would pass by"
     elif not whole or tuple(head.weight.shape) != shape:

@@ -15,7 +15,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from llmkit.errors import UserError
 from llmkit.kernels.layer_norm import add_layer_norm
-from llmkit.patches.loan import Forward, Loan, forward_loan, stock_type
+from llmkit.patches.loan import Forward, Loan, forward_loan, is_hooked, stock_type
 
 WHERE = "patches: layer_norm"
 LEAVE_OUT = "leave layer_norm out, or use `patches: auto`"
@@ -28,7 +28,7 @@ def loans(model: nn.Module) -> list[Loan]:
         what = f"{stock_type(model).__name__} has no GPT-2 block"
         raise UserError(WHERE, what, LEAVE_OUT)
     for norm in (norm for block in blocks for norm in (block.ln_1, block.ln_2)):
-        if type(norm) is not nn.LayerNorm or norm._forward_hooks or norm._forward_pre_hooks:
+        if type(norm) is not nn.LayerNorm or is_hooked(norm):
             what = f"a norm is a {type(norm).__name__}, or hooked by another library"
         elif tuple(norm.weight.shape) != tuple(norm.normalized_shape):
             what = "the weights of a norm lie in pieces"
@@ -39,8 +39,9 @@ def loans(model: nn.Module) -> list[Loan]:
 
 
 def _forward(self: GPT2Block, before: Forward, given: dict[str, Any]) -> Any:
-    """A call with an encoder's states goes to `before`."""
-    if given.get("encoder_hidden_states") is not None:
+    """A call with an encoder's states goes to `before`, and where a norm has been hooked since."""
+    hooked = is_hooked(self.ln_1) or is_hooked(self.ln_2)
+    if hooked or given.get("encoder_hidden_states") is not None:
         return before(self, **given)
     return _block(self, **given)
 

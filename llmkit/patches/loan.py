@@ -48,6 +48,12 @@ def stock_type(module: Any) -> type:
     return bases[1] if bases and bases[0].__name__ == "FSDPModule" else type(module)
 
 
+def is_hooked(module: Any) -> bool:
+    """Whether somebody listens to the module's calls, forward or backward."""
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
+
+
 def is_spread(module: Any) -> bool:
     """Whether FSDP2 has spread the module's weights, which are whole in its calls alone."""
     return stock_type(module) is not type(module)

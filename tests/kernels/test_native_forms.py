@@ -238,3 +238,16 @@ def test_the_same_bits_twice_and_by_any_number_of_threads() -> None:
     torch.set_num_threads(before)
     for again in others:
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("target", [-1, -101, 997, 1_000_000, -4_000_000_000, 2**40])
+def test_a_target_outside_the_vocabulary_is_refused_as_torch_does(
+    target: int, dtype: torch.dtype
+) -> None:
+    logits, targets = torch.randn(4, 1024).to(dtype), torch.tensor([3, -100, target, 996])
+    with pytest.raises(IndexError, match=f"Target {target} is out of bounds") as torch_says:
+        functional.cross_entropy(logits[:, :997].float(), targets)
+    with pytest.raises(IndexError) as found:
+        native_head.cross_entropy_(logits, targets, 997, -100)
+    assert str(found.value) == str(torch_says.value)

@@ -171,3 +171,16 @@ def test_layer_norm_of_which_only_the_sum_is_used() -> None:
     r, _ = fused_norm.add_layer_norm(x, residual, weight, torch.zeros(5), 1e-5)
     r.sum().backward()
     assert torch.equal(x.grad, torch.ones(2, 5)) and torch.equal(residual.grad, x.grad)
+
+
+@pytest.mark.parametrize("target", [-1, 130, 1_000_000])
+def test_a_target_outside_the_vocabulary_gives_nan_and_reads_nothing(
+    target: int, small_blocks: None
+) -> None:
+    targets = torch.tensor([2, target, -100])
+    logits = torch.randn(3, 192)
+    losses = fused_head.cross_entropy_(logits, targets, 130, -100)
+    assert losses.isnan().tolist() == [False, True, False]
+    hidden, weight = torch.randn(3, 8), torch.randn(130, 8)
+    log_probs, _ = token_log_probs(hidden, weight, targets, form=fused_log_probs)
+    assert log_probs.isnan().tolist() == [False, True, False]

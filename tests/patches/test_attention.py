@@ -168,6 +168,14 @@ def test_the_configuration_is_lent_and_given_back_after_an_error() -> None:
     assert "forward" not in vars(model.transformer)
 
 
+def test_an_implementation_chosen_meanwhile_gets_its_own_mask() -> None:
+    model, ids = _model(), torch.arange(12).reshape(2, 6)
+    stock = model(input_ids=ids).logits
+    with patched(model, ["attention"]):
+        model.set_attn_implementation("eager")
+        torch.testing.assert_close(model(input_ids=ids).logits, stock)
+
+
 def test_what_is_no_whole_causal_attention_is_refused() -> None:
     def refuses(config: PreTrainedConfig, message: str, attention: str = "sdpa") -> None:
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)

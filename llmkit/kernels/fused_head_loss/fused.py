@@ -5,7 +5,8 @@ soft-max (https://arxiv.org/abs/1805.02867), and once more, out of the cache, to
 
     dz_v = exp(z_v - m) / s - [v = t],    loss = log s - (z_t - m)
 
-Arithmetic is float32; logits and gradient have the dtype of the matrix products.
+Arithmetic is float32; logits and gradient have the dtype of the matrix products. A target that is
+not in the vocabulary makes the loss NaN: nothing outside the row is read.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def _cross_entropy_kernel(
     else:
         # Read first: the soft-max's reductions then stand between it and the stores below, which
         # other warps may reach earlier.
-        z_target = tl.load(z_row + target).to(tl.float32)
+        known = (target >= 0) & (target < vocab_size)
+        z_target = tl.load(z_row + target, mask=known, other=float("nan")).to(tl.float32)
         largest = -float("inf")
         total = 0.0
         for start in range(0, vocab_size, BLOCK):

@@ -16,7 +16,14 @@ def cross_entropy_(
     vocab_size: int,
     ignore_index: int,
 ) -> Tensor:
-    """Losses (n,) in float32; `logits` becomes softmax - onehot, 0 in rows that do not count."""
+    """Losses (n,) in float32; `logits` becomes softmax - onehot, 0 in rows that do not count.
+
+    Raises:
+        IndexError: a target is neither in the vocabulary nor `ignore_index`, as torch says it.
+    """
+    outside = (targets != ignore_index) & ((targets < 0) | (targets >= vocab_size))
+    if outside.any():
+        raise IndexError(f"Target {int(targets[outside][0])} is out of bounds.")
     num_rows, num_columns = logits.shape
     losses = torch.empty(num_rows, dtype=torch.float32)
     sizes = numbers([num_rows, logits.stride(0), vocab_size, num_columns, ignore_index])

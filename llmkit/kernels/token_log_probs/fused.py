@@ -84,7 +84,8 @@ def _statistics_kernel(
         weighted = scale * (weighted + moved * total) + tl.sum(share * shifted, axis=0)
         total = total * scale + tl.sum(share, axis=0)
         largest = larger
-    z_target = tl.load(z_row + tl.where(counts, target, 0)).to(tl.float32)
+    known = (target >= 0) & (target < vocab_size)
+    z_target = tl.load(z_row + target, mask=known, other=float("nan")).to(tl.float32)
     log_prob = z_target - largest - tl.log(total)
     entropy = tl.log(total) - weighted / total
     tl.store(found + row, tl.where(counts, log_prob, 0.0))
