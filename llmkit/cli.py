@@ -231,6 +231,13 @@ def report(options: argparse.Namespace) -> None:
 
 def bench_arguments(parser: Parser) -> None:
     parser.add_argument("what", choices=["patches"], help="what is measured")
+    parser.add_argument(
+        "config",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="keys of GPT2Config that differ from the model's, such as n_embd=60",
+    )
     parser.add_argument("--model", help="tiny, small, 124m, 350m, 774m or 1558m (GPT-2's sizes)")
     parser.add_argument("--batch", type=int, help="rows a step")
     parser.add_argument("--context", type=int, help="tokens a row")
@@ -242,7 +249,12 @@ def bench_arguments(parser: Parser) -> None:
 def bench(options: argparse.Namespace) -> None:
     """Measure each patch on this machine, beside stock and torch.compile."""
     from llmkit.bench.patches import bench_patches
+    from llmkit.yaml12 import scalar
 
+    pairs = [word.partition("=") for word in options.config]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UserError(key, "is no KEY=VALUE", "such as n_embd=60")
     bench_patches(
         size=options.model,
         batch=options.batch,
@@ -250,6 +262,7 @@ def bench(options: argparse.Namespace) -> None:
         steps=options.steps,
         dtype=options.dtype,
         compiled=not options.no_compile,
+        config={key: scalar(value) for key, _, value in pairs},
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from llmkit.bench import patches as bench
-from llmkit.bench.training_step import Workload, measure
+from llmkit.bench.training_step import Workload, make_model, measure
+from llmkit.cli import main
 from llmkit.errors import UserError
 
 TINY = Workload(size="tiny", batch=2, context=16, steps=1, dtype="float32", device="cpu")
@@ -24,6 +25,40 @@ def test_every_patch_set_agrees_and_is_timed(name: str, dtype: str) -> None:
     assert "error" not in row
     assert row["tokens_per_second"] == pytest.approx(2 * 16 / (row["step_ms"] / 1e3))
     assert math.isfinite(row["peak_memory_mb"])
+
+
+def test_shapes_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Workload] = []
+
+    def kept(workload: Workload, patches: list[str], compiled: bool) -> dict[str, Any]:
+        seen.append(workload)
+        return {"error": "not run"}
+
+    monkeypatch.setattr(bench, "in_a_process", kept)
+    words = ["patches", "--model", "tiny", "--context", "16", "--batch", "2", "--steps", "1"]
+    assert main(["bench", *words, "n_embd=60", "n_head=5", "vocab_size=997", "n_inner=70"]) == 0
+    made = make_model(seen[0])
+    assert made.transformer.h[0].mlp.c_fc.weight.shape == (60, 70)
+    assert made.lm_head.weight.shape == (997, 60) and made.config.n_head == 5
+    row = measure(seen[0], bench.PATCH_SETS["all patches"], compiled=False)
+    assert "error" not in row
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("n_embed=60", "n_embed: no such key in GPT2Config; did you mean n_embd?"),
+        ("n_embd=wide", "n_embd: 'wide' is not"),
+        ("n_layer=0", "n_layer: 0 is not positive"),
+        ("n_positions=9", "n_positions: follows from --context"),
+        ("n_embd", "n_embd: is no KEY=VALUE"),
+    ],
+)
+def test_keys_that_the_model_does_not_take_are_refused(
+    word: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "patches", word]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_what_disagrees_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

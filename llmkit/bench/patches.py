@@ -10,8 +10,8 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -41,13 +41,19 @@ def bench_patches(
     steps: int = 5,
     dtype: str | None = None,
     compiled: bool = True,
+    config: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure and print; returns the rows. What is not given suits the device.
 
+    Args:
+        config: keys of GPT2Config that differ from those of `size`.
+
     Raises:
-        UserError: no such size or dtype, or a count that is not positive.
+        UserError: no such size, dtype or key, or a count that is not positive.
     """
-    workload = _workload(size, batch, context, steps, dtype)
+    workload = replace(
+        _workload(size, batch, context, steps, dtype), config=_checked(dict(config or {}))
+    )
     print(" ".join(f"{key}={value}" for key, value in asdict(workload).items() if value))
     print(HEADING)
     rows: list[dict[str, Any]] = []
@@ -100,6 +106,24 @@ def _workload(
         if getattr(workload, key) < 1:
             raise UserError(f"--{key}", f"{getattr(workload, key)} is not positive")
     return workload
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """Keys and values that GPT2Config takes, or UserError."""
+    from llmkit.fields import config_fields
+    from llmkit.wording import nearest, wording
+
+    known = config_fields("gpt2")
+    for key, value in config.items():
+        if key not in known:
+            raise UserError(key, "no such key in GPT2Config", nearest(key, known))
+        if key == "n_positions":
+            raise UserError(key, "follows from --context", "leave it out")
+        if not known[key].accepts(value):
+            raise UserError(key, f"{value!r} is not {wording(known[key])}")
+        if type(value) is int and value < 1 and key.startswith(("n_", "vocab")):
+            raise UserError(key, f"{value} is not positive")
+    return config
 
 
 def in_a_process(workload: Workload, patches: Sequence[str], compiled: bool) -> dict[str, Any]:

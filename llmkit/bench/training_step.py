@@ -11,7 +11,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,10 @@ WORSE_THAN_STOCK, ROUNDING = 1.5, 2e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One training step: a GPT-2 of `SIZES[size]` on `batch` rows of `context` random tokens."""
+    """One training step: a GPT-2 of `SIZES[size]` on `batch` rows of `context` random tokens.
+
+    `config` has keys of GPT2Config that are to differ from that.
+    """
 
     size: str
     batch: int
@@ -40,6 +43,7 @@ class Workload:
     dtype: str  # of autocast: float32 (none) or bfloat16
     device: str
     threads: int = 0  # 0: as torch chooses
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def measure(workload: Workload, patches: list[str], compiled: bool) -> dict[str, Any]:
@@ -83,11 +87,12 @@ def make_model(workload: Workload) -> Any:
 
     layers, width, heads, vocab_size = SIZES[workload.size]
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=vocab_size, n_positions=workload.context, n_embd=width, n_layer=layers,
-        n_head=heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
-        bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+    keys: dict[str, Any] = {
+        "vocab_size": vocab_size, "n_positions": workload.context, "n_embd": width,
+        "n_layer": layers, "n_head": heads, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0, "use_cache": False, "bos_token_id": 0, "eos_token_id": 0,
+    }  # fmt: skip
+    config = GPT2Config(**keys | workload.config)
     with torch.device(workload.device):  # drawn there: a CPU takes long over 1.5 billion
         model = GPT2LMHeadModel(config)
     model.loss_type = "ForCausalLM"
@@ -99,7 +104,7 @@ def tokens(workload: Workload, rows: int) -> Any:
     import torch
 
     torch.manual_seed(1)
-    vocab_size = SIZES[workload.size][3]
+    vocab_size = workload.config.get("vocab_size", SIZES[workload.size][3])
     return torch.randint(vocab_size, (rows, workload.context)).to(workload.device)
 
 
