@@ -22,12 +22,14 @@ from llmkit.errors import LlmkitError, UserError
 from llmkit.progress import hidden
 from llmkit.ranks import ALONE, Ranks
 from llmkit.recipe import Recipe
-from llmkit.run_dir import StageFolder
+from llmkit.run_dir import RECORD, StageFolder
 from llmkit.run_record import cost_of
 from llmkit.stage import Context, Stage
 from llmkit.stage_key import InputDigests, local_inputs, parents_of, plain
 from llmkit.tables import after_stage
 from llmkit.trouble import signals_stop, told_clearly
+
+SIGHT = 60.0  # seconds that a shared file system may take to show a new file
 
 
 @dataclass
@@ -107,7 +109,21 @@ class Maker:
                     raise name
                 stage = StageFolder(self.folder, name)
                 with signals_stop(name), told_clearly(stage):
+                    self._check_seen(stage)
                     self.recipe.stages[name].run(self._context(name))
+
+    def _check_seen(self, stage: StageFolder) -> None:
+        """Raise UserError where the first process's folder does not come into sight.
+
+        Another machine may have another disk, and one that is shared may be some seconds behind.
+        """
+        until = time.monotonic() + SIGHT
+        while not (stage.partial / RECORD).is_file():
+            if time.monotonic() > until:
+                what = f"is not there for process {self.ranks.rank}, and the first one has begun it"
+                remedy = "give the machines one file system, and name it with --output-dir"
+                raise UserError(str(stage.partial), what, remedy)
+            time.sleep(SIGHT / 100)
 
     def _context(self, name: str) -> Context:
         return Context(

@@ -11,6 +11,7 @@ Where the first process has gone, the others learn it from the closed connection
 
 from __future__ import annotations
 
+import atexit
 import functools
 import signal
 import threading
@@ -177,7 +178,20 @@ def _formed(count: int, environment: Mapping[str, str]) -> Ranks:
 def _patient_group() -> Any:
     import torch.distributed
 
+    atexit.register(_part)
     return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _part() -> None:
+    """End gloo's groups before Python goes: their threads would abort a process that ended well.
+
+    NCCL's is left alone, since after an error it may wait for those that are stuck.
+    """
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        whole = torch.distributed.get_backend() == "gloo"
+        torch.distributed.destroy_process_group(None if whole else _patient_group())
 
 
 def _says_cpu(environment: Mapping[str, str]) -> bool:
