@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from llmkit.cost.flops import FORWARD, flops_per_token
+from llmkit.cost.flops import FORWARD, RECOMPUTED, flops_per_token
 from llmkit.cost.hardware import CPUS, Hardware
 from llmkit.cost.memory import Memory, memory_of
 from llmkit.cost.shapes import Shape
@@ -38,6 +38,7 @@ class StagePlan:
         flops_per_token: forward and backward pass, by llm.c's formula.
         memory: of each rank, at its worst.
         fits: whether that is within what the accelerator has.
+        speed: tokens of a step over all the time that it takes, and the MFU that this is.
         hours: of all its steps, generation included.
     """
 
@@ -119,20 +120,25 @@ def no_bf16(args: dict[str, Any], hardware: Hardware) -> tuple[str, ...]:
 
 
 def time_of(shape: Shape, work: Work, wanted: Wanted) -> tuple[Speed | None, float | None]:
-    """The speed of training alone, and the hours of all steps with what is sampled for them."""
+    """Tokens/s of a whole step, and the hours of all steps.
+
+    A speed, given or predicted, is that of training. The passes of models that only look, and
+    sampling, come on top.
+    """
     hardware = wanted.hardware
     given = wanted.mfu is not None or wanted.tokens_per_second is not None
     if not work.load.half and not given and hardware.accelerator.name not in CPUS:
         return None, None
-    speed = speed_of(shape, work.context, hardware, wanted.mfu, wanted.tokens_per_second)
-    if work.steps is None:
-        return speed, None
-    passes = work.trainings + FORWARD * work.forwards
-    if work.load.recompute:
-        passes += FORWARD * work.trainings
-    seconds = work.tokens_per_step * passes / speed.tokens_per_second
+    recompute = work.load.recompute
+    training = speed_of(
+        shape, work.context, hardware, wanted.mfu, wanted.tokens_per_second, recompute
+    )
+    forward = FORWARD / (RECOMPUTED if recompute else 1)  # of a pass of training
+    passes = work.trainings + forward * work.forwards
+    seconds = work.tokens_per_step * passes / training.tokens_per_second
     seconds += sampling_seconds(shape, work, hardware)
-    return speed, work.steps * seconds / 3600
+    hours = None if work.steps is None else work.steps * seconds / 3600
+    return training.at(work.tokens_per_step / seconds), hours
 
 
 def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
@@ -159,6 +165,12 @@ def notes_of(
         notes.append(f"speed {speed.why}")
     elif speed.why == "predicted" and parameters < FITTED_FROM:
         notes.append("a model far smaller than those the speed is fitted to: it will be slower")
+    if speed is not None and work.load.recompute and not speed.given:
+        notes.append(
+            "its activations are recomputed, which is counted: three quarters of the speed"
+        )
+    if speed is not None and (work.trainings > 1 or work.forwards or work.generated):
+        notes.append("tokens/s and MFU are of the whole step: all models' passes, and sampling")
     if work.at_most:
         notes.append("at most: rows are counted as long as they may be")
     if work.generated:
