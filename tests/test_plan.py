@@ -65,7 +65,7 @@ def test_steps_follow_from_the_ranks(tmp_path: Path) -> None:
     for hardware in ("A100", "8xA100", "32xA100"):
         assert planned(tmp_path, stages, hardware)["pretrain"].tokens == 10 * 524288
     odd = planned(tmp_path, stages, "64xA100")["pretrain"]
-    assert any("no multiple of the 1,048,576 tokens" in note for note in odd.notes)
+    assert any("no multiple of the 1,048,576 of one pass" in note for note in odd.notes)
 
 
 def test_every_stage_is_planned_or_says_why_not(tmp_path: Path) -> None:

@@ -31,11 +31,13 @@ def fits(shape: Shape, load: Load, hardware: Hardware) -> bool:
 
 
 def fewer_rows(load: Load, hardware: Hardware) -> Iterator[Change]:
-    """The same step in more passes of fewer rows."""
-    rows, passes = load.rows, load.passes
+    """The same step in more passes of fewer rows: of half, a quarter, where that divides them."""
+    rows = load.rows
     while rows > 1:
-        rows, passes = rows // 2, passes * 2
-        less = load.with_(rows=rows, passes=passes)
+        rows //= 2
+        if load.rows % rows:
+            continue
+        less = load.with_(rows=rows, passes=load.rows * load.passes // rows)
         yield f"args.per_device_train_batch_size: {rows}", less, hardware
 
 

@@ -11,6 +11,7 @@ from llmkit.cost.memory import Memory, memory_of
 from llmkit.cost.shapes import Shape
 from llmkit.cost.speed import Speed, speed_of
 from llmkit.planning.fit import remedies
+from llmkit.planning.step import stops
 from llmkit.planning.work import KINDS, NO_STEPS, Settings, Work
 
 FITTED_FROM = 100_000_000  # parameters: GPUs wait for the launches of a smaller model
@@ -40,6 +41,7 @@ class StagePlan:
         fits: whether that is within what the accelerator has.
         speed: tokens of a step over all the time that it takes, and the MFU that this is.
         hours: of all its steps, generation included.
+        stops: whether `llmkit run` would refuse it there; then there is nothing to count.
     """
 
     name: str
@@ -53,6 +55,7 @@ class StagePlan:
     speed: Speed | None = None
     hours: float | None = None
     dollars: float | None = None
+    stops: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -71,22 +74,28 @@ def plan_stage(
     settings = Settings(stage, stage.args, config, hardware.ranks, half, device)
     work = work_of(settings, shape, context or shape.context)
     memory = memory_of(shape, work.load, hardware)
-    speed, hours = time_of(shape, work, wanted)
+    speed, seconds = time_of(shape, work, wanted)
     fits = memory.peak <= hardware.memory
     ways = () if fits else remedies(shape, work.load, hardware)
+    stopped = stops(work, hardware)
+    steps = None if stopped else work.steps
+    hours = None if steps is None or seconds is None else steps * seconds / 3600
     return StagePlan(
         name=name,
         kind=kind,
         parameters=shape.parameters,
         steps=work.steps,
-        tokens=None if work.steps is None else work.steps * work.tokens_per_step,
+        tokens=None if steps is None else steps * work.tokens_per_step,
         flops_per_token=flops_per_token(shape, work.context),
         memory=memory,
         fits=fits,
         speed=speed,
         hours=hours,
         dollars=dollars_of(hours, wanted),
-        notes=no_bf16(stage.args, hardware) + notes_of(work, speed, shape.parameters, ways),
+        stops=bool(stopped),
+        notes=no_bf16(stage.args, hardware)
+        + stopped
+        + notes_of(work, speed, shape.parameters, ways),
     )
 
 
@@ -120,7 +129,7 @@ def no_bf16(args: dict[str, Any], hardware: Hardware) -> tuple[str, ...]:
 
 
 def time_of(shape: Shape, work: Work, wanted: Wanted) -> tuple[Speed | None, float | None]:
-    """Tokens/s of a whole step, and the hours of all steps.
+    """Tokens/s of a whole step, and the seconds that it takes.
 
     A speed, given or predicted, is that of training. The passes of models that only look, and
     sampling, come on top.
@@ -137,8 +146,7 @@ def time_of(shape: Shape, work: Work, wanted: Wanted) -> tuple[Speed | None, flo
     passes = work.trainings + forward * work.forwards
     seconds = work.tokens_per_step * passes / training.tokens_per_second
     seconds += sampling_seconds(shape, work, hardware)
-    hours = None if work.steps is None else work.steps * seconds / 3600
-    return training.at(work.tokens_per_step / seconds), hours
+    return training.at(work.tokens_per_step / seconds), seconds
 
 
 def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
@@ -156,7 +164,7 @@ def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
 def notes_of(
     work: Work, speed: Speed | None, parameters: int, remedies: tuple[str, ...]
 ) -> tuple[str, ...]:
-    notes = [*work.notes]
+    notes = []
     if work.steps is None:
         notes.append(NO_STEPS)
     if speed is None:
