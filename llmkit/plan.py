@@ -6,6 +6,7 @@ formulas stand in `llmkit/cost/`; docs/plan.md says how far they can be believed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,13 +102,15 @@ def plan(
 
 
 def _check(price: float | None, mfu: float | None, tokens_per_second: float | None) -> None:
-    if price is not None and price < 0:
-        raise UserError("--price", f"{price:g} is negative", "it is dollars for a GPU's hour")
+    if price is not None and not 0 <= price < math.inf:
+        remedy = "it is dollars for a GPU's hour: 1.75, say"
+        raise UserError("--price", f"{price:g} is no number from 0 up", remedy)
     if mfu is not None and not 0 < mfu <= 1:
         remedy = "it is a share of the peak: 0.4, say"
         raise UserError("--mfu", f"{mfu:g} is not above 0 and at most 1", remedy)
-    if tokens_per_second is not None and not tokens_per_second > 0:
-        raise UserError("--tokens-per-second", f"{tokens_per_second:g} is not positive")
+    if tokens_per_second is not None and not 0 < tokens_per_second < math.inf:
+        what = f"{tokens_per_second:g} is no number above 0"
+        raise UserError("--tokens-per-second", what, "it is of all GPUs together: 1.5e6, say")
     if mfu is not None and tokens_per_second is not None:
         raise UserError("--mfu", "stands beside --tokens-per-second", "keep one of the two")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -94,9 +95,14 @@ def test_every_stage_is_planned_or_says_why_not(tmp_path: Path) -> None:
     ("given", "named"),
     [
         ({"price": -1.0}, "--price"),
+        ({"price": math.nan}, "--price"),
+        ({"price": math.inf}, "--price"),
+        ({"mfu": math.nan}, "--mfu"),
         ({"mfu": 1.2}, "--mfu"),
         ({"mfu": 0.5, "tokens_per_second": 9.0}, "--mfu"),
         ({"tokens_per_second": 0.0}, "--tokens-per-second"),
+        ({"tokens_per_second": math.nan}, "--tokens-per-second"),
+        ({"tokens_per_second": math.inf}, "--tokens-per-second"),
     ],
 )
 def test_figures_out_of_range(given: dict[str, float], named: str, tmp_path: Path) -> None:
