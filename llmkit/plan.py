@@ -14,11 +14,10 @@ from typing import Any
 
 from llmkit.cost.hardware import Hardware, hardware_of
 from llmkit.errors import UserError
-from llmkit.planning.models import facts_of, models_of, upstream_of
+from llmkit.planning.models import known_of
 from llmkit.planning.stages import StagePlan, Wanted, plan_stage
 from llmkit.planning.table import table
 from llmkit.recipe import Recipe
-from llmkit.stage import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ def plan(
         recipe=recipe.run_name,
         hardware=wanted.hardware,
         price=price,
-        stages=tuple(_planned(recipe, wanted)),
+        stages=tuple(plan_stage(known, wanted) for known in known_of(recipe).values()),
     )
 
 
@@ -113,19 +112,3 @@ def _check(price: float | None, mfu: float | None, tokens_per_second: float | No
         raise UserError("--tokens-per-second", what, "it is of all GPUs together: 1.5e6, say")
     if mfu is not None and tokens_per_second is not None:
         raise UserError("--mfu", "stands beside --tokens-per-second", "keep one of the two")
-
-
-def _planned(recipe: Recipe, wanted: Wanted) -> list[StagePlan]:
-    shapes, facts = models_of(recipe), facts_of(recipe)
-    plans = []
-    for name, stage in recipe.stages.items():
-        upstream = upstream_of(recipe, name, facts)
-        context = _context(stage, upstream) or facts[name].context_length
-        plans.append(plan_stage(name, recipe.kinds[name], stage, shapes[name], context, wanted))
-    return plans
-
-
-def _context(stage: Any, upstream: Mapping[str, Facts]) -> int | None:
-    """Tokens in a row of the shards that the stage reads, where it reads any."""
-    shards = getattr(stage, "shards", None)
-    return upstream.get(str(shards), Facts()).context_length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from llmkit.cost.memory import Memory, memory_of
 from llmkit.cost.shapes import Shape
 from llmkit.cost.speed import Speed, speed_of
 from llmkit.planning.fit import remedies
+from llmkit.planning.models import Known
 from llmkit.planning.step import stops
 from llmkit.planning.work import KINDS, NO_STEPS, Settings, Work
 
@@ -59,27 +61,23 @@ class StagePlan:
     notes: tuple[str, ...] = ()
 
 
-def plan_stage(
-    name: str, kind: str, stage: Any, shape: Shape | None, context: int | None, wanted: Wanted
-) -> StagePlan:
-    """The plan of a stage whose model is `shape` and whose rows have `context` tokens at most."""
+def plan_stage(known: Known, wanted: Wanted, profiles: Sequence[str] = ()) -> StagePlan:
+    """The plan of a stage; `profiles` are ways to make it fit, in words, that were found before."""
+    name, kind, stage, shape = known.name, known.kind, known.stage, known.shape
     if kind not in KINDS:
         return StagePlan(name=name, kind=kind, notes=(*documents_of(stage), NOT_ESTIMATED))
     if shape is None:
         return StagePlan(name=name, kind=kind, notes=(UNKNOWN_MODEL,))
     hardware = wanted.hardware
-    config, work_of = KINDS[kind]
-    half = computes_in_half(stage.args, hardware)
-    device = "cpu" if hardware.accelerator.name in CPUS else "cuda"
-    settings = Settings(stage, stage.args, config, hardware.ranks, half, device)
-    work = work_of(settings, shape, context or shape.context)
+    work = work_for(known, shape, hardware)
     memory = memory_of(shape, work.load, hardware)
     speed, seconds = time_of(shape, work, wanted)
     fits = memory.peak <= hardware.memory
-    ways = () if fits else remedies(shape, work.load, hardware)
+    ways = () if fits else remedies(shape, work.load, hardware, known.launches, profiles)
     stopped = stops(work, hardware)
     steps = None if stopped else work.steps
     hours = None if steps is None or seconds is None else steps * seconds / 3600
+    notes = notes_of(work, speed, shape.parameters)
     return StagePlan(
         name=name,
         kind=kind,
@@ -93,10 +91,18 @@ def plan_stage(
         hours=hours,
         dollars=dollars_of(hours, wanted),
         stops=bool(stopped),
-        notes=no_bf16(stage.args, hardware)
-        + stopped
-        + notes_of(work, speed, shape.parameters, ways),
+        notes=(*no_bf16(stage.args, hardware), *stopped, *notes, *ways),
     )
+
+
+def work_for(known: Known, shape: Shape, hardware: Hardware) -> Work:
+    """The work of a training stage on the hardware."""
+    config, work_of = KINDS[known.kind]
+    args = known.stage.args
+    half = computes_in_half(args, hardware)
+    device = "cpu" if hardware.accelerator.name in CPUS else "cuda"
+    settings = Settings(known.stage, args, config, hardware.ranks, half, device)
+    return work_of(settings, shape, known.context or shape.context)
 
 
 def documents_of(stage: Any) -> tuple[str, ...]:
@@ -161,9 +167,7 @@ def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
     return work.generated * a_token / (hardware.accelerator.bandwidth * cores)
 
 
-def notes_of(
-    work: Work, speed: Speed | None, parameters: int, remedies: tuple[str, ...]
-) -> tuple[str, ...]:
+def notes_of(work: Work, speed: Speed | None, parameters: int) -> list[str]:
     notes = []
     if work.steps is None:
         notes.append(NO_STEPS)
@@ -183,4 +187,4 @@ def notes_of(
         notes.append("at most: rows are counted as long as they may be")
     if work.generated:
         notes.append("sampling is counted at the speed of the memory, which small models miss")
-    return (*notes, *remedies)
+    return notes
