@@ -14,7 +14,8 @@ from typing import Any
 
 from llmkit.cost.hardware import Hardware, hardware_of
 from llmkit.errors import UserError
-from llmkit.planning.models import known_of
+from llmkit.planning.models import Known, known_of
+from llmkit.planning.profiles import Profiles
 from llmkit.planning.stages import StagePlan, Wanted, plan_stage
 from llmkit.planning.table import table
 from llmkit.recipe import Recipe
@@ -77,6 +78,7 @@ def plan(
     """Plan every stage of a recipe.
 
     Args:
+        recipe: its name or path; then its other profiles are tried where something does not fit.
         hardware: `8xH100`, of the table in `llmkit.cost.hardware`.
         price: dollars for an hour of one accelerator.
         mfu: share of the peak that training reaches, of 1; predicted where it is not given.
@@ -90,14 +92,25 @@ def plan(
     wanted = Wanted(
         hardware=hardware_of(hardware), price=price, mfu=mfu, tokens_per_second=tokens_per_second
     )
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(recipe, overrides, profile)
+    if isinstance(recipe, Recipe):
+        loaded, profiles = recipe, None  # nobody knows what to type for it
+    else:
+        loaded = Recipe.load(recipe, overrides, profile)
+        profiles = Profiles(recipe, overrides, loaded)
+    stages = known_of(loaded).values()
     return Plan(
-        recipe=recipe.run_name,
+        recipe=loaded.run_name,
         hardware=wanted.hardware,
         price=price,
-        stages=tuple(plan_stage(known, wanted) for known in known_of(recipe).values()),
+        stages=tuple(_planned(known, wanted, profiles) for known in stages),
     )
+
+
+def _planned(known: Known, wanted: Wanted, profiles: Profiles | None) -> StagePlan:
+    found = plan_stage(known, wanted)
+    if found.fits is not False or profiles is None:
+        return found
+    return plan_stage(known, wanted, profiles.fitting(known, wanted.hardware))
 
 
 def _check(price: float | None, mfu: float | None, tokens_per_second: float | None) -> None:
