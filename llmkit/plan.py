@@ -6,6 +6,7 @@ formulas stand in `llmkit/cost/`; docs/plan.md says how far they can be believed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 from llmkit.cost.hardware import Hardware, hardware_of
 from llmkit.errors import UserError
-from llmkit.planning.models import facts_of, models_of, upstream_of
+from llmkit.planning.models import Known, known_of
+from llmkit.planning.profiles import Profiles
 from llmkit.planning.stages import StagePlan, Wanted, plan_stage
 from llmkit.planning.table import table
 from llmkit.recipe import Recipe
-from llmkit.stage import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ def plan(
     """Plan every stage of a recipe.
 
     Args:
+        recipe: its name or path; then its other profiles are tried where something does not fit.
         hardware: `8xH100`, of the table in `llmkit.cost.hardware`.
         price: dollars for an hour of one accelerator.
         mfu: share of the peak that training reaches, of 1; predicted where it is not given.
@@ -90,39 +92,36 @@ def plan(
     wanted = Wanted(
         hardware=hardware_of(hardware), price=price, mfu=mfu, tokens_per_second=tokens_per_second
     )
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(recipe, overrides, profile)
+    if isinstance(recipe, Recipe):
+        loaded, profiles = recipe, None  # nobody knows what to type for it
+    else:
+        loaded = Recipe.load(recipe, overrides, profile)
+        profiles = Profiles(recipe, overrides, loaded)
+    stages = known_of(loaded).values()
     return Plan(
-        recipe=recipe.run_name,
+        recipe=loaded.run_name,
         hardware=wanted.hardware,
         price=price,
-        stages=tuple(_planned(recipe, wanted)),
+        stages=tuple(_planned(known, wanted, profiles) for known in stages),
     )
 
 
+def _planned(known: Known, wanted: Wanted, profiles: Profiles | None) -> StagePlan:
+    found = plan_stage(known, wanted)
+    if found.fits is not False or profiles is None:
+        return found
+    return plan_stage(known, wanted, profiles.fitting(known, wanted.hardware))
+
+
 def _check(price: float | None, mfu: float | None, tokens_per_second: float | None) -> None:
-    if price is not None and price < 0:
-        raise UserError("--price", f"{price:g} is negative", "it is dollars for a GPU's hour")
+    if price is not None and not 0 <= price < math.inf:
+        remedy = "it is dollars for a GPU's hour: 1.75, say"
+        raise UserError("--price", f"{price:g} is no number from 0 up", remedy)
     if mfu is not None and not 0 < mfu <= 1:
         remedy = "it is a share of the peak: 0.4, say"
         raise UserError("--mfu", f"{mfu:g} is not above 0 and at most 1", remedy)
-    if tokens_per_second is not None and not tokens_per_second > 0:
-        raise UserError("--tokens-per-second", f"{tokens_per_second:g} is not positive")
+    if tokens_per_second is not None and not 0 < tokens_per_second < math.inf:
+        what = f"{tokens_per_second:g} is no number above 0"
+        raise UserError("--tokens-per-second", what, "it is of all GPUs together: 1.5e6, say")
     if mfu is not None and tokens_per_second is not None:
         raise UserError("--mfu", "stands beside --tokens-per-second", "keep one of the two")
-
-
-def _planned(recipe: Recipe, wanted: Wanted) -> list[StagePlan]:
-    shapes, facts = models_of(recipe), facts_of(recipe)
-    plans = []
-    for name, stage in recipe.stages.items():
-        upstream = upstream_of(recipe, name, facts)
-        context = _context(stage, upstream) or facts[name].context_length
-        plans.append(plan_stage(name, recipe.kinds[name], stage, shapes[name], context, wanted))
-    return plans
-
-
-def _context(stage: Any, upstream: Mapping[str, Facts]) -> int | None:
-    """Tokens in a row of the shards that the stage reads, where it reads any."""
-    shards = getattr(stage, "shards", None)
-    return upstream.get(str(shards), Facts()).context_length

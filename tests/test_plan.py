@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plans import HEAD, LADDER, gpt2, planned
 
 from llmkit.cost.hardware import GIB
 from llmkit.cost.speed import PUBLISHED, Published
 from llmkit.errors import RecipeError, UserError
-from llmkit.plan import Plan, plan
 from llmkit.planning.table import count, duration, money
-
-HEAD = """\
-stages:
-  curate: {sources: [{tinyworld: {num_documents: 9}}]}
-  tokenizer: {vocab_size: 50257}
-  tokenize: {context_length: 1024}
-"""
-
-
-def planned(folder: Path, stages: str, hardware: str = "8xA100", **more: Any) -> Plan:
-    file = folder / "r.yaml"
-    file.write_text(HEAD + stages)
-    return plan(file, hardware, **more)
-
-
-def gpt2(layers: int, width: int, heads: int, more: str = "", args: str = "") -> str:
-    config = f"{{n_layer: {layers}, n_embd: {width}, n_head: {heads}, resid_pdrop: 0.0, "
-    config += "embd_pdrop: 0.0, attn_pdrop: 0.0}"
-    return (
-        f"  pretrain:\n    config: {config}\n    patches: [gelu, fused_head_loss]\n{more}"
-        f"    args: {{per_device_train_batch_size: 16, bf16: true{args}}}\n"
-    )
 
 
 @pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
@@ -88,27 +66,7 @@ def test_steps_follow_from_the_ranks(tmp_path: Path) -> None:
     for hardware in ("A100", "8xA100", "32xA100"):
         assert planned(tmp_path, stages, hardware)["pretrain"].tokens == 10 * 524288
     odd = planned(tmp_path, stages, "64xA100")["pretrain"]
-    assert any("no multiple of the 1,048,576 tokens" in note for note in odd.notes)
-
-
-LADDER = """\
-  sft:
-    model: pretrain
-    dataset: [{tinyworld: conversations}]
-    args: {max_steps: 10, max_length: 512}
-  reward: {model: sft, dataset: [{tinyworld: preferences}], args: {max_steps: 10}}
-  dpo: {model: sft, dataset: [{tinyworld: preferences}], args: {max_steps: 10}}
-  ppo:
-    model: sft
-    rewards: [{model: reward}]
-    dataset: [{tinyworld: prompts}]
-    args: {max_steps: 8, per_device_train_batch_size: 16, num_ppo_epochs: 2}
-  grpo:
-    model: dpo
-    tasks: [tinyworld_sums]
-    args: {max_steps: 10, per_device_train_batch_size: 16}
-  evaluate: {models: [sft], tasks: [tinyworld_sums]}
-"""
+    assert any("no multiple of the 1,048,576 of one pass" in note for note in odd.notes)
 
 
 def test_every_stage_is_planned_or_says_why_not(tmp_path: Path) -> None:
@@ -127,7 +85,7 @@ def test_every_stage_is_planned_or_says_why_not(tmp_path: Path) -> None:
     assert ppo.memory.optimizer == 2 * sft.memory.optimizer, "the value model is trained too"
     assert ppo.memory.weights == 4 * sft.memory.weights
     # Two models trained, and half of three models' and the judge's forward passes, a third each.
-    trained = 16 * 1024 * (2 + (3 + 1) / 2 / 3) / ppo.speed.tokens_per_second
+    trained = 16 * 1024 * (2 + (3 + 1) / 2 / 3) / sft.speed.tokens_per_second
     assert ppo.hours * 3600 / 8 > trained
     assert found.dollars == pytest.approx(2.0 * found.hours)
     assert all("at most" in note for note in sft.notes)
@@ -137,9 +95,14 @@ def test_every_stage_is_planned_or_says_why_not(tmp_path: Path) -> None:
     ("given", "named"),
     [
         ({"price": -1.0}, "--price"),
+        ({"price": math.nan}, "--price"),
+        ({"price": math.inf}, "--price"),
+        ({"mfu": math.nan}, "--mfu"),
         ({"mfu": 1.2}, "--mfu"),
         ({"mfu": 0.5, "tokens_per_second": 9.0}, "--mfu"),
         ({"tokens_per_second": 0.0}, "--tokens-per-second"),
+        ({"tokens_per_second": math.nan}, "--tokens-per-second"),
+        ({"tokens_per_second": math.inf}, "--tokens-per-second"),
     ],
 )
 def test_figures_out_of_range(given: dict[str, float], named: str, tmp_path: Path) -> None:

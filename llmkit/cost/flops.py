@@ -21,6 +21,7 @@ from llmkit.cost.shapes import Shape
 
 Formula = Literal["llm.c", "nanogpt"]
 FORWARD = 1 / 3  # of a training token's FLOPs
+RECOMPUTED = 1 + FORWARD  # a training token's where activations are recomputed
 
 
 def flops_per_token(shape: Shape, context: int, formula: Formula = "llm.c") -> int:

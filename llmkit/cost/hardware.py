@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from llmkit.errors import UserError
-from llmkit.wording import nearest
 
 GIB = 2**30
 RESERVE = 0.08  # an H100 of 80 GiB shows 79.1, and no allocator fills it to the brim
@@ -130,17 +130,33 @@ def hardware_of(text: str) -> Hardware:
         UserError: the form is another, or the table has no such accelerator.
     """
     found = re.fullmatch(r"(?:(\d+)\s*x\s*)?([\w-]+)", text.strip(), re.IGNORECASE)
-    known = ", ".join(item.name for item in TABLE)
     if found is None:
-        raise UserError("--hardware", f"{text!r} names no hardware", REMEDY)
+        raise UserError("--hardware", f"{text!r} names no hardware", meant(text) or REMEDY)
     name = found[2].lower()
     if name not in ACCELERATORS:
-        near = nearest(name, ACCELERATORS)
-        raise UserError("--hardware", f"no {found[2]!r} in the table", near or f"it holds {known}")
+        known = f"it holds {', '.join(item.name for item in TABLE)}"
+        raise UserError("--hardware", f"no {found[2]!r} in the table", meant(text) or known)
     count = int(found[1] or 1)
     if count < 1:
         raise UserError("--hardware", f"{text!r} is no hardware at all", REMEDY)
     return Hardware(ACCELERATORS[name], count)
+
+
+def meant(text: str) -> str:
+    """`did you mean 8xH100?`, or nothing where no name is near. A count that was written stays.
+
+    >>> meant("8H100"), meant("H100 x 8"), meant("2x4091"), meant("TPUv5")
+    ('did you mean 8xH100?', 'did you mean 8xH100?', 'did you mean 2x4090?', '')
+    """
+    text = text.strip().lower()
+    for name, device in ACCELERATORS.items():
+        found = re.fullmatch(rf"([1-9]\d*)[\W_x]*{name}|{name}[\W_x]*([1-9]\d*)", text)
+        if found is not None:
+            return f"did you mean {found[1] or found[2]}x{device.name}?"
+    counted = re.fullmatch(r"([1-9]\d*)(?:[\W_x]+|(?=[a-z]))(.+)", text)
+    times, name = (f"{counted[1]}x", counted[2]) if counted is not None else ("", text)
+    near = get_close_matches(name, ACCELERATORS, n=1)
+    return f"did you mean {times}{ACCELERATORS[near[0]].name}?" if near else ""
 
 
 def device_named(name: str) -> Accelerator | None:

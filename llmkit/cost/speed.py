@@ -10,6 +10,9 @@ with llm.c's FLOPs a token. Wider models have more products a channel (x falls w
 GPU of more FLOP/s for each byte/s waits longer for its memory. a and b (bytes a channel and layer)
 are fitted by least squares to the runs that llm.c published. Fitted on any three of them, the model
 predicts the fourth (docs/plan.md has the figures, tests/cost/test_speed.py holds them).
+
+MFU counts the model's own FLOPs: a forward pass that is made again, to recompute activations, is in
+none of them and lowers it. No published run recomputes.
 """
 
 from __future__ import annotations
@@ -18,15 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from llmkit.cost.flops import flops_per_token, mfu
+from llmkit.cost.flops import RECOMPUTED, flops_per_token, mfu
 from llmkit.cost.hardware import ACCELERATORS, CPU, PLAIN_CPU, Hardware
 from llmkit.cost.shapes import Shape, gpt2
 
 LLM_C = "https://github.com/karpathy/llm.c/blob/master/scripts/run_gpt2_{}.sh"
 # Of the peak in the table, measured with small models (docs/plan.md, The CPU).
 CPU_MFU = {CPU: 0.15, PLAIN_CPU: 0.5}
-
-
+AS_GIVEN, AT_MFU = "as given", "at the MFU given"
 # What no prediction goes beyond: FlashAttention-2's best, 225 TFLOP/s on an A100
 # (https://github.com/Dao-AILab/flash-attention/blob/main/README.md).
 BEST = 0.72
@@ -141,6 +143,16 @@ class Speed:
     mfu: float
     why: str
 
+    @property
+    def given(self) -> bool:
+        return self.why in (AS_GIVEN, AT_MFU)
+
+    def at(self, tokens_per_second: float) -> Speed:
+        """The same devices and model, at other tokens/s."""
+        return Speed(
+            tokens_per_second, self.mfu * tokens_per_second / self.tokens_per_second, self.why
+        )
+
 
 def slowness(shape: Shape, context: int, hardware: Hardware) -> float:
     """x of the model: channels of all layers that pass through memory for a unit of products."""
@@ -189,17 +201,23 @@ def speed_of(
     hardware: Hardware,
     given_mfu: float | None = None,
     given_rate: float | None = None,
+    recompute: bool = False,
 ) -> Speed:
-    """What is given, else what was published, else what the model predicts."""
+    """What is given, else what was published, else what the model predicts.
+
+    Args:
+        recompute: whether activations are recomputed. What is given was reached with it.
+    """
     flops = flops_per_token(shape, context)
     if given_rate is not None:
-        return Speed(given_rate, mfu(flops, given_rate, hardware.flops), "as given")
+        return Speed(given_rate, mfu(flops, given_rate, hardware.flops), AS_GIVEN)
     if given_mfu is not None:
-        return Speed(given_mfu * hardware.flops / flops, given_mfu, "at the MFU given")
+        return Speed(given_mfu * hardware.flops / flops, given_mfu, AT_MFU)
+    slower = RECOMPUTED if recompute else 1
     run = published_for(shape, context, hardware)
     if run is not None:
-        rate = run.tokens_per_second
+        rate = run.tokens_per_second / slower
         return Speed(rate, mfu(flops, rate, hardware.flops), f"published: {run.source}")
-    share = predicted_mfu(shape, context, hardware)
+    share = predicted_mfu(shape, context, hardware) / slower
     why = "as measured on such a CPU" if hardware.accelerator.name in CPU_MFU else "predicted"
     return Speed(share * hardware.flops / flops, share, why)

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from llmkit.cost.hardware import CPUS, GIB, TABLE, Hardware
 from llmkit.cost.memory import Load, memory_of
 from llmkit.cost.shapes import Shape
+from llmkit.planning.launches import Launch
 
 Change = tuple[str, Load, Hardware]  # in words, and what it makes of the two
 RECOMPUTE = "args.gradient_checkpointing: true"
 
 
-def remedies(shape: Shape, load: Load, hardware: Hardware) -> tuple[str, ...]:
-    """In words: that it does not fit, and the least change of each kind that would do."""
+def remedies(
+    shape: Shape,
+    load: Load,
+    hardware: Hardware,
+    launches: Sequence[Launch] = (),
+    profiles: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """In words: that it does not fit, and the least change of each kind that would do.
+
+    Args:
+        launches: the shapes that may share the model among the ranks.
+        profiles: commands under whose profiles it fits, which were found before.
+    """
     needed = memory_of(shape, load, hardware).peak
-    ways = []
-    for family in (fewer_rows, less_kept, sharded, larger):
-        found = (words for words, other, on in family(load, hardware) if fits(shape, other, on))
+    ways = list(profiles)
+    families = (
+        fewer_rows(load, hardware),
+        less_kept(load, hardware),
+        sharded(load, hardware, launches),
+        larger(load, hardware),
+    )
+    for family in families:
+        found = (words for words, other, on in family if fits(shape, other, on))
         ways += [way for way in (next(found, None),) if way is not None]
     has = f"a {hardware.accelerator.name} has {hardware.memory / GIB:.1f} GiB"
     what = f"DOES NOT FIT: it needs {needed / GIB:.1f} GiB, and {has}"
@@ -31,11 +49,13 @@ def fits(shape: Shape, load: Load, hardware: Hardware) -> bool:
 
 
 def fewer_rows(load: Load, hardware: Hardware) -> Iterator[Change]:
-    """The same step in more passes of fewer rows."""
-    rows, passes = load.rows, load.passes
+    """The same step in more passes of fewer rows: of half, a quarter, where that divides them."""
+    rows = load.rows
     while rows > 1:
-        rows, passes = rows // 2, passes * 2
-        less = load.with_(rows=rows, passes=passes)
+        rows //= 2
+        if load.rows % rows:
+            continue
+        less = load.with_(rows=rows, passes=load.rows * load.passes // rows)
         yield f"args.per_device_train_batch_size: {rows}", less, hardware
 
 
@@ -47,15 +67,15 @@ def less_kept(load: Load, hardware: Hardware) -> Iterator[Change]:
             yield f"{words} and {RECOMPUTE}", less, on
 
 
-def sharded(load: Load, hardware: Hardware) -> Iterator[Change]:
+def sharded(load: Load, hardware: Hardware, launches: Sequence[Launch]) -> Iterator[Change]:
     """Over the ranks that there are."""
     if hardware.ranks == 1:
         return
-    for sharding in ("zero2", "fsdp2"):
-        file = f"accelerate_configs/{sharding}.yaml"
-        yield file, load.with_(sharding=sharding), hardware
-    for words, less, on in less_kept(load.with_(sharding="fsdp2"), hardware):
-        yield f"accelerate_configs/fsdp2.yaml, {words}", less, on
+    for launch in launches:
+        yield str(launch), load.with_(sharding=launch.sharding), hardware
+    for launch in launches[-1:]:
+        for words, less, on in less_kept(load.with_(sharding=launch.sharding), hardware):
+            yield f"{launch}, {words}", less, on
 
 
 def larger(load: Load, hardware: Hardware) -> Iterator[Change]:

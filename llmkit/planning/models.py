@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmkit.cost.shapes import Shape, shape_of
 from llmkit.fields import config_fields, model_types
+from llmkit.planning.launches import Launch, launches_of
 from llmkit.recipe import Recipe
 from llmkit.references import facts_of_folder
 from llmkit.stage import Facts
@@ -25,6 +26,41 @@ GPT2_SIZES = {
     "gpt2-large": (36, 1280, 20),
     "gpt2-xl": (48, 1600, 25),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A stage of a recipe, and what is known of its training before it runs.
+
+    Attributes:
+        shape: of the model that it trains; None where that is not known.
+        context: tokens a row at most, where it is known.
+        launches: that share the model among ranks.
+    """
+
+    name: str
+    kind: str
+    stage: Any
+    shape: Shape | None
+    context: int | None
+    launches: tuple[Launch, ...] = ()
+
+
+def known_of(recipe: Recipe) -> dict[str, Known]:
+    """Every stage by its name, in order."""
+    shapes, facts = models_of(recipe), facts_of(recipe)
+    found = {}
+    for name, stage in recipe.stages.items():
+        shards = upstream_of(recipe, name, facts).get(str(getattr(stage, "shards", None)), Facts())
+        found[name] = Known(
+            name=name,
+            kind=recipe.kinds[name],
+            stage=stage,
+            shape=shapes[name],
+            context=shards.context_length or facts[name].context_length,
+            launches=launches_of(recipe, name),
+        )
+    return found
 
 
 def facts_of(recipe: Recipe) -> dict[str, Facts]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmkit.cost.flops import FORWARD, flops_per_token
+from llmkit.cost.flops import FORWARD, RECOMPUTED, flops_per_token
 from llmkit.cost.hardware import CPUS, Hardware
 from llmkit.cost.memory import Memory, memory_of
 from llmkit.cost.shapes import Shape
 from llmkit.cost.speed import Speed, speed_of
 from llmkit.planning.fit import remedies
+from llmkit.planning.models import Known
+from llmkit.planning.step import stops
 from llmkit.planning.work import KINDS, NO_STEPS, Settings, Work
 
 FITTED_FROM = 100_000_000  # parameters: GPUs wait for the launches of a smaller model
@@ -38,7 +41,9 @@ class StagePlan:
         flops_per_token: forward and backward pass, by llm.c's formula.
         memory: of each rank, at its worst.
         fits: whether that is within what the accelerator has.
+        speed: tokens of a step over all the time that it takes, and the MFU that this is.
         hours: of all its steps, generation included.
+        stops: whether `llmkit run` would refuse it there; then there is nothing to count.
     """
 
     name: str
@@ -52,41 +57,52 @@ class StagePlan:
     speed: Speed | None = None
     hours: float | None = None
     dollars: float | None = None
+    stops: bool = False
     notes: tuple[str, ...] = ()
 
 
-def plan_stage(
-    name: str, kind: str, stage: Any, shape: Shape | None, context: int | None, wanted: Wanted
-) -> StagePlan:
-    """The plan of a stage whose model is `shape` and whose rows have `context` tokens at most."""
+def plan_stage(known: Known, wanted: Wanted, profiles: Sequence[str] = ()) -> StagePlan:
+    """The plan of a stage; `profiles` are ways to make it fit, in words, that were found before."""
+    name, kind, stage, shape = known.name, known.kind, known.stage, known.shape
     if kind not in KINDS:
         return StagePlan(name=name, kind=kind, notes=(*documents_of(stage), NOT_ESTIMATED))
     if shape is None:
         return StagePlan(name=name, kind=kind, notes=(UNKNOWN_MODEL,))
     hardware = wanted.hardware
-    config, work_of = KINDS[kind]
-    half = computes_in_half(stage.args, hardware)
-    device = "cpu" if hardware.accelerator.name in CPUS else "cuda"
-    settings = Settings(stage, stage.args, config, hardware.ranks, half, device)
-    work = work_of(settings, shape, context or shape.context)
+    work = work_for(known, shape, hardware)
     memory = memory_of(shape, work.load, hardware)
-    speed, hours = time_of(shape, work, wanted)
+    speed, seconds = time_of(shape, work, wanted)
     fits = memory.peak <= hardware.memory
-    ways = () if fits else remedies(shape, work.load, hardware)
+    ways = () if fits else remedies(shape, work.load, hardware, known.launches, profiles)
+    stopped = stops(work, hardware)
+    steps = None if stopped else work.steps
+    hours = None if steps is None or seconds is None else steps * seconds / 3600
+    notes = notes_of(work, speed, shape.parameters)
     return StagePlan(
         name=name,
         kind=kind,
         parameters=shape.parameters,
         steps=work.steps,
-        tokens=None if work.steps is None else work.steps * work.tokens_per_step,
+        tokens=None if steps is None else steps * work.tokens_per_step,
         flops_per_token=flops_per_token(shape, work.context),
         memory=memory,
         fits=fits,
         speed=speed,
         hours=hours,
         dollars=dollars_of(hours, wanted),
-        notes=no_bf16(stage.args, hardware) + notes_of(work, speed, shape.parameters, ways),
+        stops=bool(stopped),
+        notes=(*no_bf16(stage.args, hardware), *stopped, *notes, *ways),
     )
+
+
+def work_for(known: Known, shape: Shape, hardware: Hardware) -> Work:
+    """The work of a training stage on the hardware."""
+    config, work_of = KINDS[known.kind]
+    args = known.stage.args
+    half = computes_in_half(args, hardware)
+    device = "cpu" if hardware.accelerator.name in CPUS else "cuda"
+    settings = Settings(known.stage, args, config, hardware.ranks, half, device)
+    return work_of(settings, shape, known.context or shape.context)
 
 
 def documents_of(stage: Any) -> tuple[str, ...]:
@@ -119,20 +135,24 @@ def no_bf16(args: dict[str, Any], hardware: Hardware) -> tuple[str, ...]:
 
 
 def time_of(shape: Shape, work: Work, wanted: Wanted) -> tuple[Speed | None, float | None]:
-    """The speed of training alone, and the hours of all steps with what is sampled for them."""
+    """Tokens/s of a whole step, and the seconds that it takes.
+
+    A speed, given or predicted, is that of training. The passes of models that only look, and
+    sampling, come on top.
+    """
     hardware = wanted.hardware
     given = wanted.mfu is not None or wanted.tokens_per_second is not None
     if not work.load.half and not given and hardware.accelerator.name not in CPUS:
         return None, None
-    speed = speed_of(shape, work.context, hardware, wanted.mfu, wanted.tokens_per_second)
-    if work.steps is None:
-        return speed, None
-    passes = work.trainings + FORWARD * work.forwards
-    if work.load.recompute:
-        passes += FORWARD * work.trainings
-    seconds = work.tokens_per_step * passes / speed.tokens_per_second
+    recompute = work.load.recompute
+    training = speed_of(
+        shape, work.context, hardware, wanted.mfu, wanted.tokens_per_second, recompute
+    )
+    forward = FORWARD / (RECOMPUTED if recompute else 1)  # of a pass of training
+    passes = work.trainings + forward * work.forwards
+    seconds = work.tokens_per_step * passes / training.tokens_per_second
     seconds += sampling_seconds(shape, work, hardware)
-    return speed, work.steps * seconds / 3600
+    return training.at(work.tokens_per_step / seconds), seconds
 
 
 def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
@@ -147,10 +167,8 @@ def sampling_seconds(shape: Shape, work: Work, hardware: Hardware) -> float:
     return work.generated * a_token / (hardware.accelerator.bandwidth * cores)
 
 
-def notes_of(
-    work: Work, speed: Speed | None, parameters: int, remedies: tuple[str, ...]
-) -> tuple[str, ...]:
-    notes = [*work.notes]
+def notes_of(work: Work, speed: Speed | None, parameters: int) -> list[str]:
+    notes = []
     if work.steps is None:
         notes.append(NO_STEPS)
     if speed is None:
@@ -159,8 +177,14 @@ def notes_of(
         notes.append(f"speed {speed.why}")
     elif speed.why == "predicted" and parameters < FITTED_FROM:
         notes.append("a model far smaller than those the speed is fitted to: it will be slower")
+    if speed is not None and work.load.recompute and not speed.given:
+        notes.append(
+            "its activations are recomputed, which is counted: three quarters of the speed"
+        )
+    if speed is not None and (work.trainings > 1 or work.forwards or work.generated):
+        notes.append("tokens/s and MFU are of the whole step: all models' passes, and sampling")
     if work.at_most:
         notes.append("at most: rows are counted as long as they may be")
     if work.generated:
         notes.append("sampling is counted at the speed of the memory, which small models miss")
-    return (*notes, *remedies)
+    return notes

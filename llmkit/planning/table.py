@@ -47,7 +47,7 @@ def row(stage: StagePlan) -> list[str]:
         ABSENT if memory is None else f"{memory.peak / GIB:.1f} GiB{flag}",
         ABSENT if speed is None else f"{100 * speed.mfu:.1f} %",
         count(None if speed is None else speed.tokens_per_second),
-        ABSENT if stage.hours is None else duration(stage.hours),
+        "stops" if stage.stops else ABSENT if stage.hours is None else duration(stage.hours),
         money(stage.dollars),
     ]
 

@@ -32,6 +32,7 @@ class Work:
         forwards: forward passes alone over each of them.
         generated: tokens that are sampled in a step by each rank, `at_once` rows at a time.
         at_most: whether rows may be shorter than they are counted here.
+        odd: the tokens that are asked of a step, where the ranks cannot share them out.
     """
 
     steps: int | None
@@ -43,7 +44,7 @@ class Work:
     generated: float = 0.0
     at_once: int = 1
     at_most: bool = False
-    notes: tuple[str, ...] = ()
+    odd: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,17 +111,9 @@ def pretrain(given: Settings, shape: Shape, context: int) -> Work:
     passes = given.passes(context)
     step = given.rows * passes * given.ranks * context
     wanted = given.stage.tokens_per_step
-    notes = () if wanted in (None, step) else (odd_step(wanted, given, context),)
+    odd = None if wanted in (None, step) else wanted
     load = given.load(given.rows, context, passes)
-    return Work(steps=given.steps, tokens_per_step=step, context=context, load=load, notes=notes)
-
-
-def odd_step(wanted: int, given: Settings, context: int) -> str:
-    at_once = given.rows * context * given.ranks
-    return (
-        f"tokens_per_step {wanted:,} is no multiple of the {at_once:,} tokens that "
-        f"{given.ranks} ranks read at once: lower args.per_device_train_batch_size"
-    )
+    return Work(steps=given.steps, tokens_per_step=step, context=context, load=load, odd=odd)
 
 
 def sft(given: Settings, shape: Shape, context: int) -> Work:

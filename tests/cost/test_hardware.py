@@ -22,7 +22,12 @@ def test_what_a_person_writes() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("8xH10O", "did you mean h100"),
+        ("8xH10O", r"did you mean 8xH100\?"),
+        ("8H100", r"did you mean 8xH100\?"),
+        ("8 h100", r"did you mean 8xH100\?"),
+        ("H100x8", r"did you mean 8xH100\?"),
+        ("24090", r"did you mean 2x4090\?"),
+        ("3090", r"did you mean 4090\?"),
         ("0xH100", "no hardware at all"),
         ("8 of H100", "names no hardware"),
         ("", "names no hardware"),
