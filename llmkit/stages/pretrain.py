@@ -162,10 +162,12 @@ class Pretrain(Stage):
         """Train, and write `model.safetensors`, configuration and tokenizer to `context.out`."""
         from llmkit.device import tune_allocator
         from llmkit.patch import patched
+        from llmkit.trainers.pretrain_windows import gate_validation
         from llmkit.trainers.session import save_model, train
 
         tune_allocator()
         trainer = self._trainer(context)
+        gate_validation(context, trainer.train_dataset, trainer.eval_dataset.stream)
         figures = train(trainer, self.patches, trainer.train_dataset.context_length)
         with patched(trainer.model, self.patches):
             validation = trainer.evaluate()
