@@ -103,9 +103,9 @@ class Guarded:
         """Leave the update out where loss or gradient spikes."""
         if self.spikes is not None and self.spikes.spike(loss, norm):
             self.leave_out_update()
-            row = {"skipped_loss": loss, "skipped_grad_norm": norm}
-            self.log({**row, "skipped_batch": batch_digest(batches)})  # type: ignore[attr-defined]
             step = self.state.global_step + 1  # type: ignore[attr-defined]
+            row = {"step": step, "skipped_loss": loss, "skipped_grad_norm": norm}
+            self.log({**row, "skipped_batch": batch_digest(batches)})  # type: ignore[attr-defined]
             told = "%s: step %d is left out: loss %.3f, gradient norm %.3g"
             log.warning(told, self.context.name, step, loss, norm)
 

@@ -23,13 +23,16 @@ from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.ranks import current
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
-from llmkit.trainers.display import ShowProgress
+from llmkit.trainers.display import ShowProgress, cut_back
 from llmkit.trainers.guard import GATE
 from llmkit.trainers.pace import Pace, Rates, Spent
 from llmkit.trainers.spikes import KeepSpikes
 from llmkit.trainers.stopping import StopOnSignal
 
 log = logging.getLogger("llmkit")
+
+# Rows of steps that are done, in a stage's logs; the first is the curve.
+CURVES = ("train.jsonl", "samples.jsonl", "completions.jsonl")
 
 
 def train(
@@ -59,6 +62,9 @@ def train(
         return _nothing_left(trainer, checkpoint)
     if checkpoint is not None:
         _go_on_from(trainer, checkpoint)
+    if trainer.args.should_save:
+        for name in CURVES:
+            cut_back(trainer.context.logs / name, _step_of(checkpoint))
     pace = _pace(trainer, context_length)
     show, stop = _watched(trainer, pace)
     started = time.monotonic()
@@ -75,7 +81,7 @@ def train(
 
 def _watched(trainer: Any, pace: Pace) -> tuple[ShowProgress, StopOnSignal]:
     """Adds the callbacks. What goes into a checkpoint is written before it is sealed."""
-    curve = trainer.context.logs / "train.jsonl"
+    curve = trainer.context.logs / CURVES[0]
     show = ShowProgress(trainer.context.name, curve, trainer.meter, pace)
     keep = [] if trainer.spikes is None else [KeepSpikes(trainer.spikes)]
     seal, stop = SealCheckpoints(keep=trainer.args.save_total_limit), StopOnSignal()
@@ -90,6 +96,13 @@ def _pace(trainer: Any, context_length: int | None) -> Pace:
     if context_length is not None:
         rates = Rates.of(trainer.model, context_length, ranks)
     return Pace(trainer.meter, ranks, trainer.context.price, rates)
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    """The step that a training goes on from; -1, below the row of the first loss, for a new one."""
+    if checkpoint is None:
+        return -1
+    return TrainerState.load_from_json(str(checkpoint / STATE)).global_step
 
 
 def _go_on_from(trainer: Any, checkpoint: Path) -> None:

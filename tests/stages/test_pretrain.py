@@ -165,6 +165,7 @@ def test_kill_9_and_run_again_gives_the_same_bytes(
     assert figures["validation_loss"] == finished[1]["validation_loss"]
     assert figures["tokens"] == finished[1]["tokens"] == 30 * 4 * CONTEXT
     assert logged_steps(tmp_path).count(5) == 1, "resumed at the start, not at step 10"
+    assert logged_steps(tmp_path) == logged_steps(finished[0]) == [5, 10, 15, 20, 25, 30]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])

@@ -99,6 +99,30 @@ def test_samples_are_taken_and_change_nothing(inputs: Path, tmp_path: Path) -> N
     assert all(row["tokens_per_second"] > 0 for row in rows_of(tmp_path / "with") if "loss" in row)
 
 
+def test_a_training_that_goes_on_writes_no_row_twice(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is broken off at step 17, when the newest checkpoint is that of step 10; and at step 3."""
+
+    def broken() -> None:
+        raise KeyboardInterrupt
+
+    samples, args = Samples(prompts=["the red cat"], every=4), {"logging_steps": 1}
+    for name, steps in (("whole", ()), ("cut", (3, 17))):
+        for step in steps:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                at_step(patch, step, broken)
+                tiny_stage(samples=samples, args=args).run(context_in(inputs, tmp_path / name))
+        tiny_stage(samples=samples, args=args).run(context_in(inputs, tmp_path / name))
+    for file in ("train.jsonl", "samples.jsonl"):
+        whole, cut = rows_of(tmp_path / "whole", file), rows_of(tmp_path / "cut", file)
+        shown = ("step", "loss", "first_loss", "completion")
+        assert [[row.get(key) for key in shown] for row in cut] == [
+            [row.get(key) for key in shown] for row in whole
+        ]
+    assert len(whole) == 8
+
+
 def test_a_prompt_without_room_is_told_before_the_first_step(inputs: Path, tmp_path: Path) -> None:
     samples = Samples(prompts=["the", " ".join(WORDS)], every=5)
     with pytest.raises(UserError, match=r"pretrain.samples.prompts\[1\]: has 1\d tokens"):
