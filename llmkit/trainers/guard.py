@@ -135,12 +135,10 @@ class Guarded:
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the trained parameters; Hugging Face's own for `adamw`."""
-        with refused(f"{self.context.name}.args", "the optimizer", "change optim or its arguments"):
-            return self._optimizer_over(model)
-
-    def _optimizer_over(self, model: Any) -> torch.optim.Optimizer:
         if self._muon is None or self.optimizer is not None:
-            return super().create_optimizer(model)  # type: ignore[misc]
+            where, remedy = f"{self.context.name}.args", "change optim or its arguments"
+            with refused(where, "the optimizer", remedy):
+                return super().create_optimizer(model)  # type: ignore[misc]
         trained = self.model if model is None else model  # type: ignore[attr-defined]
         decayed = self.get_decay_parameter_names(trained)  # type: ignore[attr-defined]
         self.optimizer: Any = muon_for(

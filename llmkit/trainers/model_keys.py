@@ -111,8 +111,10 @@ def model_problems(
     model: str, config: Mapping[str, Any], base: Facts, shards: Facts
 ) -> Iterator[Problem]:
     """What a model that training begins with makes impossible."""
-    for key in (key for key in config if key not in FREE and not is_dropout(key)):
+    settled = [key for key in config if key not in FREE and not is_dropout(key)]
+    for key in settled:
         yield Problem(("config", key), f"is what {model} is already", "leave it out")
+    yield from config_problems({key: config[key] for key in config if key not in settled})
     room, asked = base.context_length, shards.context_length
     if room is not None and asked is not None and asked > room:
         remedy = f"lower context_length of the tokenize stage to {room} or below"

@@ -62,9 +62,7 @@ def train(
         return _nothing_left(trainer, checkpoint)
     if checkpoint is not None:
         _go_on_from(trainer, checkpoint)
-    if trainer.args.should_save:
-        for name in CURVES:
-            cut_back(trainer.context.logs / name, _step_of(checkpoint))
+    _cut_back(trainer, checkpoint)
     pace = _pace(trainer, context_length)
     show, stop = _watched(trainer, pace)
     started = time.monotonic()
@@ -98,11 +96,13 @@ def _pace(trainer: Any, context_length: int | None) -> Pace:
     return Pace(trainer.meter, ranks, trainer.context.price, rates)
 
 
-def _step_of(checkpoint: Path | None) -> int:
-    """The step that a training goes on from; -1, below the row of the first loss, for a new one."""
-    if checkpoint is None:
-        return -1
-    return TrainerState.load_from_json(str(checkpoint / STATE)).global_step
+def _cut_back(trainer: Any, checkpoint: Path | None) -> None:
+    """Rows that an earlier try wrote, and that will be written again; all, where it left nothing."""
+    step = -1  # below the row of the first loss
+    if checkpoint is not None:
+        step = TrainerState.load_from_json(str(checkpoint / STATE)).global_step
+    for name in CURVES if trainer.args.should_save else ():
+        cut_back(trainer.context.logs / name, step)
 
 
 def _go_on_from(trainer: Any, checkpoint: Path) -> None:

@@ -17,6 +17,7 @@ from tiny_training import (
 )
 from transformers import AutoTokenizer
 
+from llmkit.data.tokens.contamination import Contamination
 from llmkit.data.tokens.shards import TokenStream, TokenWindows
 from llmkit.errors import GateError
 from llmkit.stage import Facts
@@ -164,3 +165,17 @@ def test_a_set_is_not_read_for_what_it_holds_out_itself(
     for mixture in ([], ["shards"]):
         (passed,) = gated(sets, tmp_path / str(len(mixture)), *mixture)
         assert passed["passed"] is True and "divided by their text" in passed["measured"]
+
+
+def test_what_the_first_process_found_is_the_figure_of_all(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process reads nothing itself, and stops by what it is told."""
+
+    class Second:
+        def by_the_first(self, work: Any) -> Contamination:
+            return Contamination(judged=50, found=3, read=1000, tokens=1000)
+
+    monkeypatch.setattr("llmkit.trainers.pretrain_windows.current", Second)
+    with pytest.raises(GateError, match=r"3 of 50 validation documents \(6\.0 %\)"):
+        gated(sets, tmp_path, "web")

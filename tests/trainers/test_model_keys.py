@@ -68,6 +68,8 @@ def test_beside_a_model_only_what_its_weights_leave_open() -> None:
     ]
     found = list(model_problems("base", dict.fromkeys(settled, 1), Facts(), Facts()))
     assert [problem.path for problem in found] == [("config", key) for key in settled]
+    (wrong,) = model_problems("base", {"resid_pdrop": 1.5}, Facts(), Facts())
+    assert wrong.path == ("config", "resid_pdrop") and wrong.what.startswith("1.5 is no share")
     assert {(p.what, p.remedy) for p in found} == {("is what base is already", "leave it out")}
 
 
