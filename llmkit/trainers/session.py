@@ -60,9 +60,7 @@ def train(
         trainer.recall_gates()
     if checkpoint is not None and is_complete(checkpoint):
         return _nothing_left(trainer, checkpoint)
-    if checkpoint is not None:
-        _go_on_from(trainer, checkpoint)
-    _cut_back(trainer, checkpoint)
+    _begin_at(trainer, checkpoint)
     pace = _pace(trainer, context_length)
     show, stop = _watched(trainer, pace)
     started = time.monotonic()
@@ -96,21 +94,18 @@ def _pace(trainer: Any, context_length: int | None) -> Pace:
     return Pace(trainer.meter, ranks, trainer.context.price, rates)
 
 
-def _cut_back(trainer: Any, checkpoint: Path | None) -> None:
-    """Rows that an earlier try wrote, and that will be written again; all, where it left nothing."""
+def _begin_at(trainer: Any, checkpoint: Path | None) -> None:
+    """Take up what a checkpoint holds, and take away the rows that will be written again."""
     step = -1  # below the row of the first loss
     if checkpoint is not None:
+        log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
         step = TrainerState.load_from_json(str(checkpoint / STATE)).global_step
+        settle_ratios(trainer.args, checkpoint)
+        trainer.meter.before = Spent.until(checkpoint)
+        if trainer.spikes is not None:
+            trainer.spikes.load(checkpoint)
     for name in CURVES if trainer.args.should_save else ():
         cut_back(trainer.context.logs / name, step)
-
-
-def _go_on_from(trainer: Any, checkpoint: Path) -> None:
-    log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
-    settle_ratios(trainer.args, checkpoint)
-    trainer.meter.before = Spent.until(checkpoint)
-    if trainer.spikes is not None:
-        trainer.spikes.load(checkpoint)
 
 
 def _figures(trainer: Any, result: TrainOutput, pace: Pace, seconds: float) -> dict[str, Any]:
