@@ -11,12 +11,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from llmkit.errors import LlmkitError
-from llmkit.source_text import class_named, import_of, package_folder, string_pairs
+from llmkit.source_text import class_named, import_of, package_folder, string_pairs, value_named
 
 # Classes a recipe may pass arguments to -> the file that defines them.
 CLASSES = {
@@ -32,6 +32,8 @@ CLASSES = {
     "peft.LoraConfig": "peft/tuners/lora/config.py",
 }
 MODEL_TYPES = "transformers/models/auto/auto_mappings.py"
+ACTIVATIONS = "transformers/activations.py"
+ACTIVATION_KEYS = ("activation_function", "hidden_act", "hidden_activation")
 CAUSAL_LMS = "transformers/models/auto/modeling_auto.py"
 ENUM_FILES = ("transformers/trainer_utils.py", "transformers/training_args.py")
 
@@ -62,6 +64,11 @@ class Kind:
     anything: bool = False
     default: Any = field(default=None, compare=False)
 
+    @property
+    def real(self) -> bool:
+        """Whether a number must be written with a point for the class, which no recipe needs."""
+        return float in self.types and not re.search(r"\bint\b", self.text)
+
     def accepts(self, value: object) -> bool:
         if self.anything:
             return True
@@ -90,6 +97,8 @@ def config_fields(model_type: str) -> dict[str, Kind]:
     modules = _string_pairs(MODEL_TYPES, "SPECIAL_MODEL_TYPE_TO_MODULE_NAME")
     module = modules.get(model_type, model_type).replace("-", "_")
     file = f"transformers/models/{module}/configuration_{module}.py"
+    if not (package_folder("transformers") / file).exists():  # data2vec-text has one of its own
+        file = f"transformers/models/{module}/configuration_{model_type.replace('-', '_')}.py"
     fields = dict(_class_fields(file, class_name))
     for statement in _class(file, class_name).body:
         if _target(statement) == "attribute_map" and isinstance(
@@ -97,7 +106,16 @@ def config_fields(model_type: str) -> dict[str, Kind]:
         ):
             aliases = ast.literal_eval(statement.value) if statement.value else {}
             fields |= {alias: fields[field] for alias, field in aliases.items() if field in fields}
-    return fields
+    return fields | {key: _activation(fields[key]) for key in ACTIVATION_KEYS if key in fields}
+
+
+def _activation(kind: Kind) -> Kind:
+    """A name of transformers' table, where the field's default is one."""
+    table = value_named(ACTIVATIONS, "ACT2CLS")
+    keys = table.keys if isinstance(table, ast.Dict) else ()
+    words = tuple(str(key.value) for key in keys if isinstance(key, ast.Constant))
+    types = tuple(each for each in kind.types if each is not str)
+    return replace(kind, types=types, words=words) if kind.default in words else kind
 
 
 @cache

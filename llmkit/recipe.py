@@ -12,7 +12,7 @@ from typing import Any
 
 from llmkit.assembly import Assembly
 from llmkit.build import load
-from llmkit.errors import InputError
+from llmkit.errors import InputError, RecipeError
 from llmkit.reading import Overrides, Reading
 from llmkit.stage import Stage
 from llmkit.wording import nearest
@@ -66,12 +66,21 @@ class Recipe:
 
     @classmethod
     def load_each(cls, name_or_path: str | Path, overrides: Overrides = ()) -> list[Recipe]:
-        """The recipe as `load` gives it, and then under each of its profiles. Raises as `load`."""
+        """The recipe as `load` gives it, and then under each of its profiles. Raises as `load`.
+
+        What is wrong under a profile alone says which one it is.
+        """
         file = find(name_or_path)
         document = document_of(file)
-        recipe = cls._read(file, document, overrides, None)
-        profiles = recipe.profiles
-        return [recipe, *(cls._read(file, document, overrides, name) for name in profiles)]
+        recipes, problems = [cls._read(file, document, overrides, None)], []
+        for profile in recipes[0].profiles:
+            try:
+                recipes.append(cls._read(file, document, overrides, profile))
+            except RecipeError as error:
+                problems += [f"{problem} (under profile {profile})" for problem in error.problems]
+        if problems:
+            raise RecipeError(problems)
+        return recipes
 
     @classmethod
     def _read(

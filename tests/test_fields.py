@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from llmkit.fields import CLASSES, config_fields, fields_of, model_types
+from llmkit.fields import ACTIVATION_KEYS, CLASSES, config_fields, fields_of, model_types
 
 
 def real(name: str) -> type:
@@ -72,6 +72,34 @@ def test_every_scheduler_of_transformers_is_a_word() -> None:
 
     words = fields_of("transformers.TrainingArguments")["lr_scheduler_type"].words
     assert set(words) == {member.value for member in SchedulerType}
+
+
+def test_activations_are_those_of_transformers() -> None:
+    from transformers.activations import ACT2FN
+
+    for kind, key in (("gpt2", "activation_function"), ("llama", "hidden_act")):
+        field = config_fields(kind)[key]
+        assert set(field.words) == set(ACT2FN)
+        assert field.accepts("gelu_new") and not field.accepts("gelu_nwe")
+
+
+def test_no_model_is_refused_the_activation_that_it_has() -> None:
+    told = [
+        (kind, key) for kind in model_types() for key in ACTIVATION_KEYS if not default(kind, key)
+    ]
+    assert told == []
+
+
+def default(kind: str, key: str) -> bool:
+    """Whether the configuration's own value, where it has one, is accepted."""
+    field = config_fields(kind).get(key)
+    return field is None or field.default is None or field.accepts(field.default)
+
+
+def test_a_float_field_takes_a_whole_number_which_transformers_wants_with_a_point() -> None:
+    fields = config_fields("gpt2")
+    assert fields["initializer_range"].accepts(5) and fields["initializer_range"].real
+    assert not fields["resid_pdrop"].real and not fields["n_layer"].real  # `float | int`, `int`
 
 
 def test_model_types_are_causal_language_models() -> None:

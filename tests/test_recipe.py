@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from pathlib import Path
 
 import pytest
 
+from llmkit.cli import COMMANDS
 from llmkit.errors import InputError, RecipeError
-from llmkit.recipe import Recipe, find, shipped_names
+from llmkit.recipe import Recipe, find, shipped, shipped_names
 
 GOOD = """\
 name: small
@@ -275,3 +278,37 @@ def test_a_second_pretraining_is_fresh_unless_it_names_a_model(tmp_path: Path) -
     ]
     assert "pretrain" in recipe.references["more"] and "pretrain" not in recipe.references["fresh"]
     assert recipe.stages["fresh"].shards == "tokenize"
+
+
+def test_what_is_wrong_under_a_profile_names_it(tmp_path: Path) -> None:
+    """An override that suits the recipe may not suit the other models of its profiles."""
+    file = tmp_path / "r.yaml"
+    other = "{pretrain.config: {model_type: llama, hidden_size: 32}}"
+    file.write_text(GOOD + f"  big: {other}\n  wide: {other}\n")
+    assert [recipe.profile for recipe in Recipe.load_each(file)] == [None, "smoke", "big", "wide"]
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load_each(file, ["pretrain.config.n_layer=2"])
+    assert caught.value.problems == [
+        f"command line: pretrain.config.n_layer: no such key in LlamaConfig (under profile {name})"
+        for name in ("big", "wide")
+    ]
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load_each(file, ["pretrain.config.n_lair=2"])
+    assert "GPT2Config" in str(caught.value) and "under profile" not in str(caught.value)
+
+
+def test_the_commands_beside_gpt2_can_be_typed_one_after_another() -> None:
+    """Recipe, profile and stage are there, and what runs one stage follows what made the others."""
+    lines = (shipped() / "gpt2" / "README.md").read_text(encoding="utf-8").splitlines()
+    typed = [shlex.split(line, comments=True) for line in lines if line.startswith("llmkit ")]
+    whole = set()
+    for _, command, *words in typed:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        COMMANDS[command][0](parser)
+        options = parser.parse_intermixed_args(words)
+        recipe = Recipe.load(options.recipe, options.overrides, options.profile)
+        if command == "run" and options.only:
+            assert options.only in recipe.stages and recipe.run_name in whole, words
+        elif command == "run":
+            whole.add(recipe.run_name)
+    assert len(typed) >= 4 and len(whole) >= 2

@@ -47,14 +47,18 @@ def make_tokenizer(folder: Path) -> Any:
 
 
 def make_shards(
-    folder: Path, tokenizer: Any, documents: int = 60, words: Sequence[str] = WORDS
+    folder: Path,
+    tokenizer: Any,
+    documents: int = 60,
+    words: Sequence[str] = WORDS,
+    held_out: int | None = None,
 ) -> None:
-    """Random documents of these words, a tenth of them for validation."""
+    """Random documents of these words, the first tenth of them for validation."""
     from llmkit.data.tokens.shard_files import ShardWriter, write_json
 
     choose = random.Random(0)
     texts = [" ".join(choose.choices(words, k=choose.randint(5, 40))) for _ in range(documents)]
-    cut = documents // 10
+    cut = documents // 10 if held_out is None else held_out
     (folder / "scratch").mkdir(parents=True)
     splits = {}
     for split, part in (("train", texts[cut:]), ("validation", texts[:cut])):

@@ -12,27 +12,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from llmkit.errors import Problem, UserError
+from llmkit.errors import Problem
 from llmkit.schema import Named, Passes, Refers
 from llmkit.stage import Context, Facts, Stage
 from llmkit.tasks.task import name_of
-from llmkit.trainers.pretrain_settings import (
+from llmkit.trainers.model_keys import (
     POSITIONS,
+    config_problems,
+    model_problems,
+    shape_problems,
+    vocabulary_problems,
+)
+from llmkit.trainers.pretrain_settings import (
     Samples,
     ShardSet,
     SkipSpikes,
     extra_problems,
     mixture_problems,
-    model_problems,
-    shape_problems,
     step_problems,
-    vocabulary_problems,
 )
 from llmkit.trainers.settings import NOTHING, Optimizer, Patches, trainer_problems
 
 if TYPE_CHECKING:
     from transformers import (
-        PreTrainedConfig,
         PreTrainedModel,
         PreTrainedTokenizerFast,
         TrainingArguments,
@@ -58,7 +60,7 @@ class Pretrain(Stage):
         mixture: the shard sets that are trained on instead, by weight or by epochs.
         config: keys of the model's transformers configuration; `model_type` selects it. The
             vocabulary, context length and special tokens come from tokenizer and shards. Beside
-            `model`, only what its weights have not settled (dropout).
+            `model`, dropout and what else only the training reads.
         args: TrainingArguments. One epoch if neither `max_steps` nor `num_train_epochs` is given.
         optimizer: `adamw`, or `muon` for the hidden matrices with AdamW for the rest.
         tokens_per_step: tokens that one update sees, over all ranks; sets
@@ -108,9 +110,8 @@ class Pretrain(Stage):
 
     def problems(self, upstream: Mapping[str, Facts]) -> Iterator[Problem]:
         tokenizer, shards = self._upstream(upstream)
-        yield from vocabulary_problems(
-            self.config, tokenizer, shards, (self.tokenizer, self.shards)
-        )
+        names = (self.tokenizer, self.shards)
+        yield from vocabulary_problems(self.config, tokenizer, shards, names)
         yield from mixture_problems(self.mixture, self.args, upstream, self.shards or "")
         yield from self._start_problems(upstream, shards)
         yield from trainer_problems(
@@ -133,6 +134,7 @@ class Pretrain(Stage):
 
     def _start_problems(self, upstream: Mapping[str, Facts], shards: Facts) -> Iterator[Problem]:
         if self.model is None:
+            yield from config_problems(self.config)
             yield from shape_problems(self.config, shards)
             if self.revision is not None:
                 yield Problem(("revision",), "is of no model", "name the model, or leave it out")
@@ -150,22 +152,25 @@ class Pretrain(Stage):
 
     def prepare(self, name: str) -> None:
         from llmkit.trainers.launch import check_muon, check_spikes
+        from llmkit.trainers.starting import check_buildable
 
         check_muon(name, self.optimizer)
         if self.skip_spikes is not None:
             check_spikes(name)
         if self.model is None:
-            self._model_config({}, None, name)
+            check_buildable(self._keys(), name)
         self._arguments(self.args, Path("."), 0, name)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Train, and write `model.safetensors`, configuration and tokenizer to `context.out`."""
         from llmkit.device import tune_allocator
         from llmkit.patch import patched
+        from llmkit.trainers.pretrain_windows import gate_validation
         from llmkit.trainers.session import save_model, train
 
         tune_allocator()
         trainer = self._trainer(context)
+        gate_validation(context, trainer.train_dataset, trainer.eval_dataset.stream)
         figures = train(trainer, self.patches, trainer.train_dataset.context_length)
         with patched(trainer.model, self.patches):
             validation = trainer.evaluate()
@@ -219,18 +224,22 @@ class Pretrain(Stage):
         self, context: Context, tokenizer: PreTrainedTokenizerFast, length: int
     ) -> PreTrainedModel:
         """Random weights, or those of `model`; float32."""
-        from transformers import AutoModelForCausalLM, set_seed
-
-        from llmkit.trainers.starting import from_tokenizer, model_to_go_on_with
+        from llmkit.trainers.starting import fresh_model, from_tokenizer, model_to_go_on_with
 
         if self.model is not None:
             source, revision = context.inputs[self.model], self.revision
             return model_to_go_on_with(
                 source, revision, self.config, tokenizer, length, context.name
             )
-        config = self._model_config(from_tokenizer(tokenizer), length, context.name)
-        set_seed(context.seed)
-        return AutoModelForCausalLM.from_config(config)
+        keys = from_tokenizer(tokenizer) | self._keys(length)
+        return fresh_model(keys, context.seed, context.name)
+
+    def _keys(self, length: int | None = None) -> dict[str, Any]:
+        """The recipe's keys of a fresh model, with the positions that the shards' rows take."""
+        given = {"model_type": "gpt2"} | self.config
+        if length is not None and self._positions() is None:
+            given["max_position_embeddings"] = length
+        return given
 
     def _arguments(
         self, args: Mapping[str, Any], out: Path, seed: int, name: str
@@ -268,23 +277,3 @@ class Pretrain(Stage):
             steps = max(1, int(once)) if self.mixture else math.ceil(epochs * once)
         given["max_steps"] = steps
         return self._arguments(given, context.out, context.seed, context.name), steps * rows
-
-    def _model_config(
-        self, known: Mapping[str, Any], length: int | None, name: str
-    ) -> PreTrainedConfig:
-        """The model's configuration: the recipe's keys over what tokenizer and shards say.
-
-        Raises:
-            UserError: transformers refuses it.
-        """
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig
-
-        keys = {"model_type": "gpt2"} | dict(known) | self.config
-        if length is not None and self._positions() is None:
-            keys["max_position_embeddings"] = length
-        try:
-            return AutoConfig.for_model(keys.pop("model_type"), **keys)
-        except (ValueError, TypeError, StrictDataclassError) as error:
-            what = " ".join(str(error).split())
-            raise UserError(f"{name}.config", what, "change these keys") from error

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from llmkit.device import precision_arguments
 from llmkit.errors import UserError
+from llmkit.trainers.refusals import refused
 
 A = TypeVar("A")
 
@@ -54,11 +55,9 @@ def training_arguments(
         "seed": seed,
         "data_seed": seed,
     }
-    try:
+    with refused(where, cls.__name__, "change these keys"):
         arguments = cls(**given)
-    except (ValueError, TypeError, ImportError) as error:
-        what = " ".join(str(error).split())
-        raise UserError(where, f"{cls.__name__} refuses it: {what}", "change these keys") from error
+    check_schedule(arguments, where)
     check_ranks(arguments, where)
     return arguments
 
@@ -78,6 +77,22 @@ def checkpointing(cls: Any, args: Mapping[str, Any]) -> dict[str, Any]:
         if old in given and new not in given:
             given[new] = given.pop(old)
     return {"activation_checkpointing": False} | given
+
+
+def check_schedule(arguments: Any, where: str) -> None:
+    """Make the learning-rate schedule once for nothing: what would stop its stage is told now."""
+    import torch
+    from transformers import get_scheduler
+
+    steps = arguments.max_steps if arguments.max_steps > 0 else 1000
+    with refused(where, "the learning-rate schedule", "change lr_scheduler_kwargs"):
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            torch.optim.SGD([torch.zeros(1)], lr=arguments.learning_rate),
+            num_warmup_steps=arguments.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )
 
 
 def check_ranks(arguments: Any, where: str) -> None:

@@ -7,6 +7,9 @@ tokens a second, time left, MFU, dollars and the loss; every logged figure goes 
 from __future__ import annotations
 
 import json
+import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +72,7 @@ class ShowProgress(TrainerCallback):
             paced = self.pace.since_the_last() if "grad_norm" in logs else {}
             row = {"step": state.global_step, **logs, **paced}
             with self.curve.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(as_json(row) + "\n")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -81,3 +84,32 @@ class ShowProgress(TrainerCallback):
         if self.progress is not None:
             self.progress.close()
             self.progress = None
+
+
+def as_json(row: Mapping[str, Any]) -> str:
+    """A row of the curve; a figure that is not finite is null, since JSON has no word for it."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+    return json.dumps(finite, allow_nan=False)
+
+
+def cut_back(curve: Path, step: int) -> None:
+    """Take away the rows after `step`, and one that a kill cut short.
+
+    A training that goes on from a checkpoint writes those rows again.
+    """
+    if not curve.is_file():
+        return
+    kept = []
+    for line in curve.read_text(encoding="utf-8").split("\n"):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    partial = curve.with_name(curve.name + ".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial, curve)

@@ -23,11 +23,14 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PrinterCallback
+from transformers import PreTrainedModel, PrinterCallback, SchedulerType
 
+from llmkit.errors import UserError, dotted
 from llmkit.stage import Context
 from llmkit.trainers.muon import muon_for
 from llmkit.trainers.pace import Meter
+from llmkit.trainers.refusals import refused
+from llmkit.trainers.schedules import peak_problems
 from llmkit.trainers.settings import Optimizer, muon_settings
 from llmkit.trainers.spikes import SpikeWatch
 
@@ -100,9 +103,9 @@ class Guarded:
         """Leave the update out where loss or gradient spikes."""
         if self.spikes is not None and self.spikes.spike(loss, norm):
             self.leave_out_update()
-            row = {"skipped_loss": loss, "skipped_grad_norm": norm}
-            self.log({**row, "skipped_batch": batch_digest(batches)})  # type: ignore[attr-defined]
             step = self.state.global_step + 1  # type: ignore[attr-defined]
+            row = {"step": step, "skipped_loss": loss, "skipped_grad_norm": norm}
+            self.log({**row, "skipped_batch": batch_digest(batches)})  # type: ignore[attr-defined]
             told = "%s: step %d is left out: loss %.3f, gradient norm %.3g"
             log.warning(told, self.context.name, step, loss, norm)
 
@@ -133,7 +136,9 @@ class Guarded:
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the trained parameters; Hugging Face's own for `adamw`."""
         if self._muon is None or self.optimizer is not None:
-            return super().create_optimizer(model)  # type: ignore[misc]
+            where, remedy = f"{self.context.name}.args", "change optim or its arguments"
+            with refused(where, "the optimizer", remedy):
+                return super().create_optimizer(model)  # type: ignore[misc]
         trained = self.model if model is None else model  # type: ignore[attr-defined]
         decayed = self.get_decay_parameter_names(trained)  # type: ignore[attr-defined]
         self.optimizer: Any = muon_for(
@@ -143,6 +148,18 @@ class Guarded:
             decayed,
         )
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule of `args`; its peak is reached, now that the number of steps is known."""
+        args: Any = self.args  # type: ignore[attr-defined]
+        kind, own = SchedulerType(args.lr_scheduler_type).value, args.lr_scheduler_kwargs or {}
+        for problem in peak_problems(kind, args.warmup_steps, own, num_training_steps):
+            where = dotted((self.context.name, *problem.path))
+            raise UserError(where, problem.what, problem.remedy)
+        with refused(f"{self.context.name}.args", "the schedule", "change lr_scheduler_kwargs"):
+            return super().create_scheduler(  # type: ignore[misc]
+                num_training_steps, optimizer
+            )
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """The trainer's own warnings of a resume, but not of a weight that is tied to a loaded one.

@@ -5,7 +5,6 @@ Imports nothing heavy: a recipe check reads it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -15,26 +14,6 @@ from llmkit.generation import generation_problems
 from llmkit.schema import Passes, Refers
 from llmkit.stage import Facts
 from llmkit.tasks.task import ChoiceTask, Measured, name_of
-
-POSITIONS = ("n_positions", "max_position_embeddings")  # GPT-2's name and everybody else's
-WIDTHS = (("n_embd", 768, "n_head", 12), ("hidden_size", None, "num_attention_heads", None))
-# What the weights of a model have settled.
-SETTLED = (
-    "model_type",
-    "vocab_size",
-    *POSITIONS,
-    "n_layer",
-    "n_head",
-    "n_embd",
-    "n_inner",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "tie_word_embeddings",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,26 +103,6 @@ def mixture_problems(
             yield Problem(("mixture", index, "shards"), what, remedy)
 
 
-def vocabulary_problems(
-    config: Mapping[str, Any], tokenizer: Facts, shards: Facts, names: tuple[str | None, str | None]
-) -> Iterator[Problem]:
-    """Where model, tokenizer and shards do not speak of the same tokens; `names` are the stages."""
-    wanted, known = config.get("vocab_size"), tokenizer.vocab_size
-    if wanted is not None and known is not None and wanted < known:
-        yield Problem(
-            ("config", "vocab_size"),
-            f"{wanted:,} is below the tokenizer's {known:,}",
-            "leave it out: the tokenizer says it",
-        )
-    if known is not None and shards.vocab_size is not None and shards.vocab_size != known:
-        yield Problem(
-            ("shards",),
-            f"{names[1]} was made with {shards.vocab_size:,} tokens, and the tokenizer "
-            f"{names[0]} has {known:,}",
-            "name the tokenizer that the shards were made with",
-        )
-
-
 def step_problems(
     tokens_per_step: int | None, args: Mapping[str, Any], shards: Facts
 ) -> Iterator[Problem]:
@@ -156,39 +115,6 @@ def step_problems(
             f"{tokens_per_step:,} is no multiple of {batch} rows x {shards.context_length} tokens",
             "change it or args.per_device_train_batch_size",
         )
-
-
-def shape_problems(config: Mapping[str, Any], shards: Facts) -> Iterator[Problem]:
-    """Positions that the shards' rows do not fit in, and a width that its heads do not divide."""
-    key = next((key for key in POSITIONS if key in config), None)
-    if key is not None and config[key] < (shards.context_length or 0):
-        yield Problem(
-            ("config", key),
-            f"{config[key]} is below the shards' context_length {shards.context_length}",
-            "leave it out, or lower context_length of the tokenize stage",
-        )
-    for width_key, width_default, heads_key, heads_default in WIDTHS:
-        gpt2 = config.get("model_type", "gpt2") == "gpt2"
-        width = config.get(width_key, width_default if gpt2 else None)
-        heads = config.get(heads_key, heads_default if gpt2 else None)
-        if width and heads and "head_dim" not in config and width % heads:
-            yield Problem(
-                ("config", width_key),
-                f"{width} is no multiple of {heads_key} {heads}",
-                f"try {math.ceil(width / heads) * heads}",
-            )
-
-
-def model_problems(
-    model: str, config: Mapping[str, Any], base: Facts, shards: Facts
-) -> Iterator[Problem]:
-    """What a model that training begins with makes impossible."""
-    for key in (key for key in SETTLED if key in config):
-        yield Problem(("config", key), f"is what {model} is already", "leave it out")
-    room, asked = base.context_length, shards.context_length
-    if room is not None and asked is not None and asked > room:
-        remedy = f"lower context_length of the tokenize stage to {room} or below"
-        yield Problem(("model",), f"{model} holds {room} tokens, and a row has {asked}", remedy)
 
 
 def extra_problems(

@@ -1,14 +1,15 @@
-"""Which keys the learning-rate schedules of transformers take, read from its installed source.
+"""Which keys the learning-rate schedules of transformers take, and whether they reach their peak.
 
 `get_scheduler` hands `lr_scheduler_kwargs` on as they are, so a key that a schedule does not have
-would stop a stage when it begins, and not the recipe check:
-https://huggingface.co/docs/transformers/main_classes/optimizer_schedules
+would stop a stage when it begins, and not the recipe check. The keys are read from the installed
+source: https://huggingface.co/docs/transformers/main_classes/optimizer_schedules
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -21,6 +22,7 @@ from llmkit.wording import nearest
 FUNCTIONS = "transformers/optimization.py"
 NAMES = "transformers/trainer_utils.py"
 KEY = "lr_scheduler_kwargs"
+LEAST = {"min_lr", "min_lr_rate"}  # where a schedule has both, it takes one
 # What the trainer hands to a schedule itself -> where a person says it.
 GIVEN = {
     "optimizer": "leave it out",
@@ -83,6 +85,47 @@ def schedule_problems(args: Mapping[str, Any]) -> Iterator[Problem]:
     if missing and given.keys() <= known.keys():
         remedy = f"the schedule {schedule} needs it"
         yield Problem(("args", KEY), f"lacks {', '.join(missing)}", remedy)
+    least = [key for key in LEAST if key in known and given.get(key) is not None]
+    if known.keys() >= LEAST and given.keys() <= known.keys() and len(least) != 1:
+        what = f"gives {'both' if least else 'neither'} of {' and '.join(sorted(LEAST))}"
+        yield Problem(("args", KEY), what, f"the schedule {schedule} needs one of them")
+    if args.get("max_steps", -1) > 0:
+        yield from peak_problems(str(schedule), args.get("warmup_steps"), given, args["max_steps"])
+
+
+def peak_problems(
+    schedule: str, warmup: float | None, given: Mapping[str, Any], steps: int
+) -> Iterator[Problem]:
+    """Where a training of so many steps is over before its learning rate stood at its peak.
+
+    Args:
+        schedule: a word of `lr_scheduler_type`.
+        warmup: steps, or a share of them all below 1; some schedules have none.
+        given: `lr_scheduler_kwargs`.
+    """
+    rise = warmup or 0 if _warms_up(schedule) else 0
+    rise = int(rise) if rise >= 1 else math.ceil(rise * steps)
+    fall = given.get("num_decay_steps") if "num_stable_steps" not in given else None
+    never = "so the learning rate never comes to its peak"
+    if rise >= steps:
+        what = f"{rise:,} of warmup leave none of the {steps:,} steps, {never}"
+        yield Problem(("args", "warmup_steps"), what, _fewer(steps - 1))
+    elif isinstance(fall, int) and rise + fall > steps:
+        what = (
+            f"{fall:,} of decay and {rise:,} of warmup are more than the {steps:,} steps, {never}"
+        )
+        yield Problem(("args", KEY, "num_decay_steps"), what, _fewer(steps - rise))
+
+
+@cache
+def _warms_up(schedule: str) -> bool:
+    node = function_named(FUNCTIONS, _functions().get(schedule, ""))
+    plain = [] if node is None else [*node.args.args, *node.args.kwonlyargs]
+    return any(each.arg == "num_warmup_steps" for each in plain)
+
+
+def _fewer(most: int) -> str:
+    return f"at most {most:,}, or train for longer"
 
 
 def _mapping(given: Any) -> Mapping[str, Any] | None:

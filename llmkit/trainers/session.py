@@ -23,13 +23,16 @@ from llmkit.model import without_bars
 from llmkit.patch import patched
 from llmkit.ranks import current
 from llmkit.trainers.checkpoints import STATE, SealCheckpoints, is_complete, newest_whole_checkpoint
-from llmkit.trainers.display import ShowProgress
+from llmkit.trainers.display import ShowProgress, cut_back
 from llmkit.trainers.guard import GATE
 from llmkit.trainers.pace import Pace, Rates, Spent
 from llmkit.trainers.spikes import KeepSpikes
 from llmkit.trainers.stopping import StopOnSignal
 
 log = logging.getLogger("llmkit")
+
+# Rows of steps that are done, in a stage's logs; the first is the curve.
+CURVES = ("train.jsonl", "samples.jsonl", "completions.jsonl")
 
 
 def train(
@@ -57,8 +60,7 @@ def train(
         trainer.recall_gates()
     if checkpoint is not None and is_complete(checkpoint):
         return _nothing_left(trainer, checkpoint)
-    if checkpoint is not None:
-        _go_on_from(trainer, checkpoint)
+    _begin_at(trainer, checkpoint)
     pace = _pace(trainer, context_length)
     show, stop = _watched(trainer, pace)
     started = time.monotonic()
@@ -75,7 +77,7 @@ def train(
 
 def _watched(trainer: Any, pace: Pace) -> tuple[ShowProgress, StopOnSignal]:
     """Adds the callbacks. What goes into a checkpoint is written before it is sealed."""
-    curve = trainer.context.logs / "train.jsonl"
+    curve = trainer.context.logs / CURVES[0]
     show = ShowProgress(trainer.context.name, curve, trainer.meter, pace)
     keep = [] if trainer.spikes is None else [KeepSpikes(trainer.spikes)]
     seal, stop = SealCheckpoints(keep=trainer.args.save_total_limit), StopOnSignal()
@@ -92,12 +94,18 @@ def _pace(trainer: Any, context_length: int | None) -> Pace:
     return Pace(trainer.meter, ranks, trainer.context.price, rates)
 
 
-def _go_on_from(trainer: Any, checkpoint: Path) -> None:
-    log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
-    settle_ratios(trainer.args, checkpoint)
-    trainer.meter.before = Spent.until(checkpoint)
-    if trainer.spikes is not None:
-        trainer.spikes.load(checkpoint)
+def _begin_at(trainer: Any, checkpoint: Path | None) -> None:
+    """Take up what a checkpoint holds, and take away the rows that will be written again."""
+    step = -1  # below the row of the first loss
+    if checkpoint is not None:
+        log.info("%s: going on from %s", trainer.context.name, checkpoint.name)
+        step = TrainerState.load_from_json(str(checkpoint / STATE)).global_step
+        settle_ratios(trainer.args, checkpoint)
+        trainer.meter.before = Spent.until(checkpoint)
+        if trainer.spikes is not None:
+            trainer.spikes.load(checkpoint)
+    for name in CURVES if trainer.args.should_save else ():
+        cut_back(trainer.context.logs / name, step)
 
 
 def _figures(trainer: Any, result: TrainOutput, pace: Pace, seconds: float) -> dict[str, Any]:

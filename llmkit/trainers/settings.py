@@ -49,7 +49,14 @@ COUNTS = (
     "gradient_accumulation_steps",
     "num_train_epochs",
 )
-RATES = ("learning_rate", "critic_learning_rate", "weight_decay")
+RATES = (
+    "learning_rate",
+    "critic_learning_rate",
+    "weight_decay",
+    "adam_epsilon",
+    "max_grad_norm",  # 0 clips nothing
+)
+BETAS = ("adam_beta1", "adam_beta2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +122,8 @@ def trainer_problems(
     for key, value in args.items():
         if key in reasons and (key, value) not in TRUE_ANYWAY:
             yield Problem(("args", key), "has no place here", reasons[key])
-        elif key in COUNTS and value is not None and value <= 0:
-            yield Problem(("args", key), f"{value} is not positive")
-        elif key in RATES and value is not None and not 0 <= value < math.inf:
-            yield Problem(("args", key), f"{value} is no number from 0 up")
+        elif value is not None:
+            yield from _range_problems(key, value)
     steps = args.get("max_steps", -1)
     if steps == 0 or steps < -1:
         remedy = "give a number, or leave it out for num_train_epochs"
@@ -132,6 +137,18 @@ def trainer_problems(
         yield Problem(("tokens_per_step",), f"{tokens_per_step} is not positive")
     yield from schedule_problems(args)
     yield from _patch_problems(args, patches)
+
+
+def _range_problems(key: str, value: Any) -> Iterator[Problem]:
+    """What torch would refuse when the stage comes to it, or train with to no use."""
+    if key in COUNTS and value <= 0:
+        yield Problem(("args", key), f"{value} is not positive")
+    elif key in RATES and not 0 <= value < math.inf:
+        yield Problem(("args", key), f"{value} is no number from 0 up")
+    elif key in BETAS and not 0 <= value < 1:
+        yield Problem(("args", key), f"{value} is not at least 0 and below 1")
+    elif key == "label_smoothing_factor" and not 0 <= value < 1:
+        yield Problem(("args", key), f"{value} is no share from 0 up and below 1")
 
 
 def _patch_problems(args: Mapping[str, Any], patches: Patches) -> Iterator[Problem]:

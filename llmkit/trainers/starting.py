@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 from llmkit.data.tokens.bpe import num_ids
 from llmkit.errors import InputError, UserError
+from llmkit.fields import config_fields
 from llmkit.model import context_length, load_model
+from llmkit.trainers.launch import spread_by
+from llmkit.trainers.refusals import refused
 
+CHANGE = "change these keys"
 REMEDY = "encode the documents with the model's own tokenizer: name its folder in `tokenizer:`"
 
 
@@ -53,6 +65,46 @@ def model_to_go_on_with(
     return model
 
 
+def fresh_config(keys: Mapping[str, Any], name: str) -> PreTrainedConfig:
+    """The configuration of a fresh model; `model_type` among the keys. Raises UserError."""
+    given = dict(keys)
+    kind = given.pop("model_type")
+    with refused(f"{name}.config", "transformers", CHANGE):
+        return AutoConfig.for_model(kind, **numbers(given, kind))
+
+
+def fresh_model(keys: Mapping[str, Any], seed: int, name: str) -> PreTrainedModel:
+    """Random weights, float32. Raises UserError, naming the stage, where transformers refuses."""
+    config = fresh_config(keys, name)
+    set_seed(seed)
+    with refused(f"{name}.config", "transformers", CHANGE):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def check_buildable(keys: Mapping[str, Any], name: str) -> None:
+    """Build the model without memory for its weights: what would stop its stage is told now.
+
+    Not where DeepSpeed has its hands in how a model is built: there its stage tells.
+    """
+    config = fresh_config(keys, name)
+    if spread_by(os.environ) == "DEEPSPEED":
+        return
+    with refused(f"{name}.config", "transformers", CHANGE), torch.device("meta"):
+        AutoModelForCausalLM.from_config(config)
+
+
+def numbers(keys: Mapping[str, Any], model_type: str | None) -> dict[str, Any]:
+    """`layer_norm_epsilon: 1` as 1.0: transformers takes no whole number where a field is a float.
+
+    A recipe may write one, as YAML and everything else here understands it.
+    """
+    fields = config_fields(model_type or "gpt2")
+    return {
+        key: float(value) if type(value) is int and key in fields and fields[key].real else value
+        for key, value in keys.items()
+    }
+
+
 def grow(model: PreTrainedModel, wanted: int) -> None:
     """Rows for ids that the model has none for, each the mean of its rows: the likeliest guess."""
     known = model.config.vocab_size
@@ -65,12 +117,21 @@ def grow(model: PreTrainedModel, wanted: int) -> None:
 
 
 def changed(source: Path | str, revision: str | None, config: Mapping[str, Any], name: str) -> Any:
-    """The model's own configuration with the recipe's keys over it."""
-    try:
-        return AutoConfig.from_pretrained(source, revision=revision or "main", **config)
-    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
-        what = " ".join(str(error).split())
-        raise UserError(f"{name}.config", what, "change these keys") from error
+    """The model's own configuration with the recipe's keys over it.
+
+    Raises:
+        UserError: `model_type` is another than the model's, or transformers refuses a key.
+    """
+    given = dict(config)
+    asked = given.pop("model_type", None)
+    with refused(f"{name}.config", "transformers", CHANGE):
+        own = AutoConfig.from_pretrained(
+            source, revision=revision or "main", **numbers(given, asked)
+        )
+    if asked not in (None, own.model_type):
+        what = f"{source} is {own.model_type}"
+        raise UserError(f"{name}.config.model_type", what, f"say {own.model_type}")
+    return own
 
 
 def check_tokens(

@@ -17,7 +17,9 @@ from tiny_training import (
 )
 from transformers import AutoTokenizer
 
-from llmkit.data.tokens.shards import TokenWindows
+from llmkit.data.tokens.contamination import Contamination
+from llmkit.data.tokens.shards import TokenStream, TokenWindows
+from llmkit.errors import GateError
 from llmkit.stage import Facts
 from llmkit.trainers.pretrain_settings import ShardSet
 from llmkit.trainers.pretraining import Pretrainer
@@ -117,3 +119,63 @@ def test_problems_of_a_mixture() -> None:
 def test_a_set_has_one_positive_share(given: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="one of the two|not positive"):
         ShardSet(shards="web", **given)
+
+
+GATE = "validation_not_in_training"
+
+
+def gated(sets: Path, out: Path, *mixture: str, **settings: Any) -> list[dict[str, Any]]:
+    """What the gate of one step of a training on `mixture` recorded, validated on `shards`."""
+    context = context_in(sets, out, **settings)
+    context.inputs.update({name: sets / name for name in ("web", "again")})
+    parts = [ShardSet(shards=name, weight=1) for name in mixture]
+    stage = tiny_stage(mixture=parts, args={"save_strategy": "no", "max_steps": 1})
+    try:
+        stage.run(context)
+    finally:
+        recorded = [gate for gate in context.gate_results if gate["gate"] == GATE]
+    return recorded
+
+
+def test_validation_text_is_not_trained_on(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`again` is made of the documents of `shards`, and holds out none of them."""
+    tokenizer = AutoTokenizer.from_pretrained(sets / "tokenizer")
+    make_shards(sets / "again", tokenizer, held_out=0)
+    with pytest.raises(GateError, match=r"of \d+ validation documents.*one validation_fraction"):
+        gated(sets, tmp_path / "stop", "web", "again")
+    (failed,) = gated(sets, tmp_path / "warn", "again", gates="warn")
+    judged = sum(
+        len(ids) >= 16 for ids in TokenStream(sets / "shards", "validation").iter_documents()
+    )
+    assert failed["passed"] is False and judged > 2
+    assert failed["measured"] == f"{judged} of {judged} validation documents (100.0 %)"
+    (passed,) = gated(sets, tmp_path / "web", "web")
+    assert passed["passed"] is True and passed["measured"].startswith("0 of ")
+
+
+def test_a_set_is_not_read_for_what_it_holds_out_itself(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*args: Any) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("llmkit.trainers.pretrain_windows.contamination", nothing)
+    for mixture in ([], ["shards"]):
+        (passed,) = gated(sets, tmp_path / str(len(mixture)), *mixture)
+        assert passed["passed"] is True and "divided by their text" in passed["measured"]
+
+
+def test_what_the_first_process_found_is_the_figure_of_all(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process reads nothing itself, and stops by what it is told."""
+
+    class Second:
+        def by_the_first(self, work: Any) -> Contamination:
+            return Contamination(judged=50, found=3, read=1000, tokens=1000)
+
+    monkeypatch.setattr("llmkit.trainers.pretrain_windows.current", Second)
+    with pytest.raises(GateError, match=r"3 of 50 validation documents \(6\.0 %\)"):
+        gated(sets, tmp_path, "web")

@@ -99,6 +99,30 @@ def test_samples_are_taken_and_change_nothing(inputs: Path, tmp_path: Path) -> N
     assert all(row["tokens_per_second"] > 0 for row in rows_of(tmp_path / "with") if "loss" in row)
 
 
+def test_a_training_that_goes_on_writes_no_row_twice(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is broken off at step 17, when the newest checkpoint is that of step 10; and at step 3."""
+
+    def broken() -> None:
+        raise KeyboardInterrupt
+
+    samples, args = Samples(prompts=["the red cat"], every=4), {"logging_steps": 1}
+    for name, steps in (("whole", ()), ("cut", (3, 17))):
+        for step in steps:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                at_step(patch, step, broken)
+                tiny_stage(samples=samples, args=args).run(context_in(inputs, tmp_path / name))
+        tiny_stage(samples=samples, args=args).run(context_in(inputs, tmp_path / name))
+    for file in ("train.jsonl", "samples.jsonl"):
+        whole, cut = rows_of(tmp_path / "whole", file), rows_of(tmp_path / "cut", file)
+        shown = ("step", "loss", "first_loss", "completion")
+        assert [[row.get(key) for key in shown] for row in cut] == [
+            [row.get(key) for key in shown] for row in whole
+        ]
+    assert len(whole) == 8
+
+
 def test_a_prompt_without_room_is_told_before_the_first_step(inputs: Path, tmp_path: Path) -> None:
     samples = Samples(prompts=["the", " ".join(WORDS)], every=5)
     with pytest.raises(UserError, match=r"pretrain.samples.prompts\[1\]: has 1\d tokens"):
@@ -132,8 +156,8 @@ def test_goes_on_with_a_model(inputs: Path, tmp_path: Path) -> None:
     later = tiny_stage(model="base", config={}, args={"max_steps": 3})
     later = type(later)(**vars(later) | {"config": {"resid_pdrop": 0.0}})
     later.run(context)
-    first_loss = context.gate_results[0]
-    assert first_loss["gate"] == "first_loss" and first_loss["passed"]
+    (first_loss,) = [gate for gate in context.gate_results if gate["gate"] == "first_loss"]
+    assert first_loss["passed"]
     assert first_loss["bound"] == f"below ln(vocabulary) = {math.log(len(WORDS) + 6):.3f}"
     ended = [row["loss"] for row in rows_of(tmp_path / "first") if "loss" in row][-1]
     assert first_loss["measured"] == pytest.approx(ended, abs=0.15)

@@ -53,6 +53,13 @@ def test_a_refused_combination_names_the_recipe_path(tmp_path: Path) -> None:
         training_arguments(SFTConfig, given, tmp_path, 0, "sft.args")
 
 
+def test_a_schedule_that_is_refused_is_told_before_anything_trains(tmp_path: Path) -> None:
+    given = {"lr_scheduler_type": "warmup_stable_decay", "use_cpu": True}
+    given["lr_scheduler_kwargs"] = {"num_decay_steps": 3, "decay_type": "sine"}
+    with pytest.raises(UserError, match=r"^pretrain\.args: the learning-rate schedule .* sine"):
+        training_arguments(TrainingArguments, given, tmp_path, 0, "pretrain.args")
+
+
 def test_ranks_that_did_not_come_together_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from llmkit.trainers.display import Meter, ShowProgress
+from llmkit.report.charts import points
+from llmkit.trainers.display import Meter, ShowProgress, cut_back
 
 
 def test_shows_steps_tokens_and_loss_and_keeps_the_curve(tmp_path: Path) -> None:
@@ -29,6 +30,36 @@ def test_shows_steps_tokens_and_loss_and_keeps_the_curve(tmp_path: Path) -> None
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert rows == [{"step": 10, "loss": 2.5}, {"step": 10, "eval_loss": 2.25}]
     assert show.progress is None
+
+
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    """Other programs' readers take no bare NaN; the report leaves such a point out."""
+    show = ShowProgress("pretrain", tmp_path / "train.jsonl", Meter())
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    for step, norm in ((1, 0.5), (2, float("inf")), (3, float("nan")), (4, 0.25)):
+        logs = {"loss": 2.0, "clip": norm, "note": "NaN"}
+        show.on_log(args, TrainerState(global_step=step), TrainerControl(), logs=logs)
+
+    def strict(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    text = (tmp_path / "train.jsonl").read_text()
+    rows = [json.loads(line, parse_constant=strict) for line in text.splitlines()]
+    assert [row["clip"] for row in rows] == [0.5, None, None, 0.25] and rows[1]["note"] == "NaN"
+    assert points(rows, "clip") == [(1.0, 0.5), (4.0, 0.25)]
+
+
+def test_the_curve_is_cut_back_to_a_step(tmp_path: Path) -> None:
+    curve = tmp_path / "train.jsonl"
+    cut_back(curve, 5)
+    assert not curve.exists()
+    rows = [{"step": 0, "first_loss": 3.0}, *({"step": n, "loss": 1.0 / n} for n in range(1, 8))]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    curve.write_text("".join(lines) + '{"step": 8, "lo')  # killed while writing
+    cut_back(curve, 5)
+    assert curve.read_text() == "".join(lines[:6])
+    cut_back(curve, -1)
+    assert curve.read_text() == "" and [path.name for path in tmp_path.iterdir()] == [curve.name]
 
 
 def test_other_ranks_are_silent(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tiny_training import make_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from llmkit.errors import GateError
+from llmkit.errors import GateError, UserError
 from llmkit.stage import Context
 from llmkit.trainers.arguments import training_arguments
 from llmkit.trainers.guard import Guarded, batch_digest
@@ -104,6 +104,23 @@ def test_counts_tokens_and_trains_with_muon(tmp_path: Path) -> None:
     figures = train(trainer)
     assert figures["tokens"] == 5 * 2 * 2 * 8
     assert isinstance(trainer.optimizer.optimizer, Muon)
+
+
+def test_a_peak_out_of_reach_is_told_when_the_steps_are_known(tmp_path: Path) -> None:
+    """Twenty rows, two at once, are ten steps an epoch; the recipe alone does not tell."""
+    args = {"max_steps": -1, "num_train_epochs": 1, "warmup_steps": 10}
+    with pytest.raises(UserError, match=r"^tiny\.args\.warmup_steps: 10 of warmup .* at most 9"):
+        train(trainer_in(tmp_path, args=args))
+    fall = {"num_decay_steps": 8}
+    decay = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": fall}
+    with pytest.raises(UserError, match=r"^tiny\.args\.lr_scheduler_kwargs\.num_decay_steps: 8 of"):
+        train(trainer_in(tmp_path, args=args | decay | {"warmup_steps": 3}))
+    assert train(trainer_in(tmp_path, args=args | decay | {"warmup_steps": 2}))["steps"] == 10
+
+
+def test_what_an_optimizer_refuses_names_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^tiny\.args: the optimizer refuses it: Invalid beta"):
+        train(trainer_in(tmp_path, args={"adam_beta2": 1.5}))
 
 
 def test_batch_digest_tells_batches_apart() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -56,13 +58,60 @@ def test_every_schedule_is_read_but_those_that_take_anything() -> None:
 @pytest.mark.parametrize("schedule", [word for word in WORDS if keys_of(word) is not None])
 def test_what_is_refused_is_what_transformers_refuses(schedule: str, key: str) -> None:
     needed = {name: 2 for name, must in (keys_of(schedule) or {}).items() if must}
-    if "min_lr" in schedule:  # of which one must be given, which no signature tells
-        needed["min_lr_rate" if key == "min_lr" else "min_lr"] = 0
+    if "min_lr" in schedule and key not in ("min_lr", "min_lr_rate"):
+        needed["min_lr"] = 0  # of the two one must be given, which no signature tells
     told = _problems(schedule, **{**needed, key: 2})
     # These two drop what they are given in silence, so no key has any meaning for them.
     deaf = schedule in ("constant", "constant_with_warmup")
     assert bool(told) == (deaf or _refuses(schedule, **{**needed, key: 2})), told
     assert all(problem.startswith(f"lr_scheduler_kwargs.{key}: ") for problem in told)
+
+
+@pytest.mark.parametrize("schedule", ["cosine_with_min_lr", "cosine_warmup_with_min_lr"])
+def test_one_lowest_rate_is_needed(schedule: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    for given in ({}, {"min_lr": 0.1}, {"min_lr_rate": 0.1}, {"min_lr": 0.1, "min_lr_rate": 0.1}):
+        told = _problems(schedule, **given)
+        try:
+            get_scheduler(schedule, optimizer, 1, 10, scheduler_specific_kwargs=given)
+        except ValueError as error:
+            assert "min_lr_rate should be set" in str(error)
+            word = "both" if given else "neither"
+            assert told[0].startswith(
+                f"lr_scheduler_kwargs: gives {word} of min_lr and min_lr_rate"
+            )
+        else:
+            assert told == []
+
+
+@pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps:UserWarning")
+@pytest.mark.parametrize("schedule", WORDS)
+def test_what_never_peaks_is_told(schedule: str) -> None:
+    """The truth is each step's rate, of the schedule that transformers itself makes."""
+    steps = 12
+    for warmup, decay in itertools.product((0, 0.5, 1, 5, 11, 12, 40), (1, 6, 7, 12, 30)):
+        wsd = schedule == "warmup_stable_decay"
+        given = {"num_decay_steps": decay} if wsd else {}
+        if "min_lr" in schedule:
+            given = {"min_lr_rate": 0.1}
+        args = {"lr_scheduler_type": schedule, "lr_scheduler_kwargs": given}
+        told = list(schedule_problems({**args, "warmup_steps": warmup, "max_steps": steps}))
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        rise = int(warmup) if warmup >= 1 else round(warmup * steps)
+        made = get_scheduler(schedule, optimizer, rise, steps, scheduler_specific_kwargs=given)
+        rates = []
+        with contextlib.suppress(ZeroDivisionError):  # of a polynomial that has no step to fall in
+            for _ in range(steps):
+                rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                made.step(0.0) if schedule in ("reduce_lr_on_plateau", "greedy") else made.step()
+        early = schedule == "cosine_warmup_with_min_lr"  # all of it a step before its time
+        if not (early and warmup == steps):  # refused, though its very last step is its peak
+            assert bool(told) == (max(rates) < (0.95 if early else 1.0)), (warmup, decay, rates)
+        assert not list(schedule_problems({**args, "warmup_steps": warmup}))
+    if schedule == "cosine":
+        (problem,) = schedule_problems({**args, "warmup_steps": 12, "max_steps": 12})
+        assert problem.path == ("args", "warmup_steps") and "at most 11" in problem.remedy
 
 
 def test_the_words_name_the_remedy() -> None:

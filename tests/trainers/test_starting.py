@@ -13,7 +13,12 @@ from tiny_training import CONTEXT, WORDS, make_tokenizer
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from llmkit.errors import InputError, UserError
-from llmkit.trainers.starting import model_to_go_on_with
+from llmkit.trainers.starting import (
+    check_buildable,
+    fresh_config,
+    fresh_model,
+    model_to_go_on_with,
+)
 
 IDS = len(WORDS) + 6  # of the tokenizer, its special tokens among them
 
@@ -94,3 +99,33 @@ def test_dropout_may_be_changed_and_sizes_may_not(tmp_path: Path, tokenizer: Any
     assert model.transformer.h[0].attn.attn_dropout.p == 0.25
     with pytest.raises(UserError, match="pretrain.config"):
         begun(tmp_path, tokenizer, attn_pdrop="much")
+    assert begun(tmp_path, tokenizer, model_type="gpt2", resid_pdrop=0.5).config.resid_pdrop == 0.5
+    with pytest.raises(UserError, match=r"pretrain\.config\.model_type: .* is gpt2; say gpt2"):
+        begun(tmp_path, tokenizer, model_type="llama", attention_dropout=0.5)
+
+
+def test_a_whole_number_is_a_float_too() -> None:
+    config = fresh_config({"model_type": "gpt2", "layer_norm_epsilon": 1, "n_layer": 2}, "pretrain")
+    assert (config.layer_norm_epsilon, config.n_layer) == (1.0, 2)
+    assert isinstance(config.layer_norm_epsilon, float) and isinstance(config.n_layer, int)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"activation_function": "gelu_nwe"}, "gelu_nwe"),
+        ({"n_inner": -4}, "negative dimension"),
+        ({"resid_pdrop": 1.5}, "between 0 and 1"),
+        ({"n_head": 0}, "modulo by zero|division"),
+    ],
+)
+def test_what_a_model_refuses_names_stage_and_keys(wrong: dict[str, Any], said: str) -> None:
+    keys = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 8, "vocab_size": 9} | wrong
+    for build in (lambda: check_buildable(keys, "base"), lambda: fresh_model(keys, 0, "base")):
+        with pytest.raises(UserError, match=rf"^base\.config: transformers refuses it: .*({said})"):
+            build()
+
+
+def test_checking_takes_no_memory_for_weights() -> None:
+    """An embedding of 3 TB, were it there."""
+    check_buildable({"model_type": "gpt2", "n_layer": 1, "vocab_size": 10**9}, "base")
