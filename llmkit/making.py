@@ -184,9 +184,15 @@ def _silent() -> Iterator[None]:
     """The first process shows and says what they all would."""
     from transformers.utils import logging as of_transformers
 
-    of_transformers.set_verbosity_error()
-    logging.getLogger("llmkit").setLevel(logging.ERROR)
-    nowhere = open(os.devnull, "w")  # noqa: SIM115  (closed below)
-    with nowhere, contextlib.redirect_stdout(nowhere), hidden(), warnings.catch_warnings():
+    ours, before = logging.getLogger("llmkit"), of_transformers.get_verbosity()
+    level = ours.level
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        ours.setLevel(logging.ERROR)
+        of_transformers.set_verbosity_error()
+        try:
+            with contextlib.redirect_stdout(nowhere), hidden():
+                yield
+        finally:
+            ours.setLevel(level)
+            of_transformers.set_verbosity(before)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import signal
 import threading
 import time
@@ -189,6 +190,7 @@ def _part() -> None:
     """
     import torch.distributed
 
+    gc.collect()  # a trainer's model holds its group
     if torch.distributed.is_initialized():
         whole = torch.distributed.get_backend() == "gloo"
         torch.distributed.destroy_process_group(None if whole else _patient_group())

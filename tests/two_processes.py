@@ -58,3 +58,4 @@ def main(recipe: Path, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     path = Path(sys.argv[2])
     (path / f"{RANK}.json").write_text(json.dumps(main(Path(sys.argv[1]), path)))
+    os._exit(0)  # threads of gloo and Arrow abort a process now and then that takes itself down
