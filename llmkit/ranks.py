@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import os
 import signal
 import threading
 import time
@@ -167,6 +168,8 @@ def _formed(count: int, environment: Mapping[str, str]) -> Ranks:
     """The group outlives a run: another run of the same processes could not form it again."""
     from accelerate import PartialState
 
+    if _says_cpu(environment):  # else "cpu:0", by which torch 2.11 cannot load a checkpoint
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     PartialState._reset_state()  # one that stood alone before knows of nobody
     state = PartialState(cpu=_says_cpu(environment))
     if state.num_processes != count:

@@ -132,7 +132,8 @@ class Sleeper:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_the_process_that_they_work_for(tmp_path, number):
     code = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_workers import Sleeper
 from llmkit.data.curation.workers import Workers
