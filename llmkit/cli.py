@@ -48,8 +48,10 @@ def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace
         return 0
     except LlmkitError as error:
         who = speaker(os.environ)
-        show_traceback(options.debug)
-        print(f"llmkit: {who}{error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        if who is not None:
+            show_traceback(options.debug)
+            whole = "\n" in str(error)
+            print(str(error) if whole else f"llmkit: {who}{error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("\nllmkit: stopped; run the same command again to go on", file=sys.stderr)
@@ -59,10 +61,10 @@ def guard(act: Callable[[argparse.Namespace], None], options: argparse.Namespace
         return 141
     except Exception as error:
         who = speaker(os.environ)
-        show_traceback(options.debug)
-        name = type(error).__name__
-        remedy = "this is a fault of llmkit or of a library; --debug shows where"
-        print(f"llmkit: {who}{name}: {error}; {remedy}", file=sys.stderr)
+        if who is not None:
+            show_traceback(options.debug)
+            remedy = "this is a fault of llmkit or of a library; --debug shows where"
+            print(f"llmkit: {who}{type(error).__name__}: {error}; {remedy}", file=sys.stderr)
         return 1
 
 

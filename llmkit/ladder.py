@@ -164,6 +164,7 @@ class Ladder:
         """Run what must run of the span, in order."""
         due = self.due(span)
         for name in due:
+            self._check_count(StageFolder(self.folder, name))
             try:
                 self.recipe.stages[name].prepare(name)
             except (ValueError, ImportError) as error:  # a Hugging Face config refuses itself
@@ -173,6 +174,13 @@ class Ladder:
         write_run_record(self.folder, self.recipe, self.command)
         for position, name in enumerate(span, start=1):
             self._step(name, f"[{position}/{len(span)}] {name}")
+
+    def _check_count(self, stage: StageFolder) -> None:
+        """Told before the first stage, of one that was begun with the settings as they are now."""
+        begun = stage.unfinished()
+        now = settings(self.recipe, stage.name)
+        if begun is not None and {part: begun["parts"].get(part) for part in now} == now:
+            self.maker.check_count(stage)
 
     def due(self, span: Sequence[str]) -> list[str]:
         """The stages of the span that will run, or may because one that they read will."""

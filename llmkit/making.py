@@ -20,7 +20,7 @@ from typing import Any
 from llmkit import provenance
 from llmkit.errors import LlmkitError, UserError
 from llmkit.progress import hidden
-from llmkit.ranks import ALONE, Ranks
+from llmkit.ranks import ALONE, Ranks, share
 from llmkit.recipe import Recipe
 from llmkit.run_dir import RECORD, StageFolder
 from llmkit.run_record import cost_of
@@ -57,7 +57,8 @@ class Maker:
         except Exception as error:
             if not self.called:
                 told = error if isinstance(error, LlmkitError) else LlmkitError(f"failed: {error}")
-                self.ranks.told(told)
+                with contextlib.suppress(LlmkitError):  # they have gone, and hear of it no more
+                    self.ranks.told(told)
             raise
         self.ranks.told(None)
 
@@ -85,7 +86,8 @@ class Maker:
             return component.run(context)
         self.ranks.told(context.name)
         self.called = True
-        metrics = component.run(context)
+        with self.ranks.in_step():
+            metrics = component.run(context)
         self.called = False
         return metrics
 
@@ -94,8 +96,11 @@ class Maker:
 
         Each has its share of the rows, and its own random numbers in the checkpoint.
         """
-        begun = (stage.unfinished() or {}).get("processes", 1)
-        if begun == self.ranks.count or not self.recipe.stages[stage.name].together:
+        unfinished = stage.unfinished()
+        begun = (unfinished or {}).get("processes", 1)
+        if unfinished is None or begun == self.ranks.count:
+            return
+        if not self.recipe.stages[stage.name].together:
             return
         what = f"was begun by {begun} process{'es' * (begun > 1)}, and now there are "
         remedy = f"launch {begun}, or remove this folder to begin the stage anew"
@@ -106,9 +111,10 @@ class Maker:
         with _silent():
             while (name := self.ranks.told(None)) is not None:
                 if isinstance(name, LlmkitError):
+                    share()
                     raise name
                 stage = StageFolder(self.folder, name)
-                with signals_stop(name), told_clearly(stage):
+                with signals_stop(name), told_clearly(stage), self.ranks.in_step():
                     self._check_seen(stage)
                     self.recipe.stages[name].run(self._context(name))
 

@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -34,7 +34,7 @@ NUMBERS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED"}
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 PATIENCE = timedelta(days=365)
-GRACE = 5.0  # seconds in which the first process says what befell all
+GRACE = 8.0  # seconds in which what befalls all has befallen each, and the first one says it
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,19 @@ class Ranks:
         pass them by.
 
         Raises:
-            LlmkitError: the first process has gone.
+            LlmkitError: the first process has gone, or another one that it tells.
         """
         if self.count == 1:
             return value
         import torch.distributed
 
         box = [value]
-        if self.first:
-            torch.distributed.broadcast_object_list(box, src=0, group=self.group)
-            return box[0]
-        with _deaf():
-            try:
+        try:
+            with nullcontext() if self.first else _deaf():
                 torch.distributed.broadcast_object_list(box, src=0, group=self.group)
-            except RuntimeError as error:  # gloo's: the connection was closed
-                raise LlmkitError("the first process has gone") from error
+        except RuntimeError as error:  # gloo's: the connection was closed
+            who = "another" if self.first else "the first"
+            raise LlmkitError(f"{who} process of the launch has gone") from error
         return box[0]
 
     def by_the_first(self, work: Callable[[], T]) -> T:
@@ -100,6 +98,37 @@ class Ranks:
 
             torch.distributed.barrier(group=self.group)
 
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """What all of them run. After an error, whether all had one, so that they still agree."""
+        global _standing, _together
+        _together += 1
+        try:
+            yield
+        except BaseException:
+            if self.count > 1:
+                _standing = SHARED if self._roll_call(f"llmkit/{_together}") else PARTED
+            raise
+
+    def _roll_call(self, key: str) -> bool:
+        """Whether all come here within GRACE; the others wait in what one of them has left.
+
+        By the store in which the processes found each other: it answers one that is alone.
+        """
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        store, parted = _get_default_store(), f"{key}/parted"
+        with _deaf():
+            try:
+                store.set(f"{key}/{self.rank}", "here")
+                everyone = [f"{key}/{rank}" for rank in range(self.count)]
+                store.wait(everyone, timedelta(seconds=GRACE))
+                return not store.check([parted])
+            except RuntimeError:  # too late, or the store has gone with the first process
+                with suppress(RuntimeError):
+                    store.set(parted, "yes")
+                return False
+
     def highest(self, number: int) -> int:
         """The highest number that any process has; no GPU is waited for."""
         if self.count == 1:
@@ -113,7 +142,10 @@ class Ranks:
 
 
 ALONE = Ranks()
+SHARED, PARTED = "shared", "parted"  # an error that all have; one that some have, and others wait
 _joined = ALONE
+_standing = ""  # after an error inside what all of them run: SHARED or PARTED
+_together = 0  # how many times they have run something so
 
 
 def current() -> Ranks:
@@ -131,14 +163,19 @@ def joined(environment: Mapping[str, str]) -> Iterator[Ranks]:
     """Join the processes that the launcher started; those that it did not are not missed.
 
     Raises:
-        UserError: they would be several runs that do not know of one another.
+        UserError: they would be several runs that do not know of one another, or an error has
+            parted them inside an earlier training.
     """
-    global _joined
+    global _joined, _standing
     count = promised(environment)
     if count <= 1:
         yield ALONE
         return
     _check(count, environment)
+    if _standing == PARTED:
+        what = "an error parted these processes inside a training, and some still wait in it"
+        raise UserError("llmkit.run", what, "launch them again")
+    _standing = ""
     _joined = _formed(count, environment)
     try:
         yield _joined
@@ -193,10 +230,11 @@ def _part() -> None:
     """
     import torch.distributed
 
-    gc.collect()  # a trainer's model holds its group
-    if torch.distributed.is_initialized():
-        whole = torch.distributed.get_backend() == "gloo"
-        torch.distributed.destroy_process_group(None if whole else _patient_group())
+    with _deaf():
+        gc.collect()  # a trainer's model holds its group
+        if torch.distributed.is_initialized():
+            whole = torch.distributed.get_backend() == "gloo"
+            torch.distributed.destroy_process_group(None if whole else _patient_group())
 
 
 def _says_cpu(environment: Mapping[str, str]) -> bool:
@@ -223,13 +261,23 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def speaker(environment: Mapping[str, str]) -> str:
-    """What an error begins with: `rank 3: ` of another process than the first, which speaks first.
+def share() -> None:
+    """The error that is raised now is the first process's, which says it."""
+    global _standing
+    _standing = SHARED
 
-    What befell all is told once: the launcher ends the others when the first one has gone.
+
+def speaker(environment: Mapping[str, str]) -> str | None:
+    """What an error begins with: `rank 3: ` of another process than the first; None: say nothing.
+
+    What befell all is told once. Where nobody knows whether it did (before the processes are
+    joined, or when the first one has gone), the launcher ends the others when that one has ended.
     """
     rank = max(int(environment.get(name) or 0) for name in NUMBERS)
     if promised(environment) <= 1 or rank == 0:
         return ""
-    time.sleep(GRACE)
+    if _standing == SHARED:
+        return None
+    if _standing != PARTED:
+        time.sleep(GRACE)
     return f"rank {rank}: "

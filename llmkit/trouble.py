@@ -13,6 +13,8 @@ from llmkit.errors import LlmkitError, Stopped, UserError
 from llmkit.ranks import STOPS
 from llmkit.run_dir import StageFolder
 
+GONE = ("Connection closed by peer", "Connection reset by peer")  # gloo's words of a process
+
 
 @contextmanager
 def signals_stop(stage: str) -> Iterator[None]:
@@ -58,7 +60,7 @@ def told_clearly(stage: StageFolder) -> Iterator[None]:
                 "the disk is full",
                 "make room and run the same command again; it goes on where it stopped",
             ) from error
-        if "Connection closed by peer" in str(error):  # gloo's words
+        if any(words in str(error) for words in GONE):
             what = "another process of the launch has gone"
             remedy = "what it said tells why; the same command goes on from the last checkpoint"
             raise UserError(stage.name, what, remedy) from error

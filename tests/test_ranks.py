@@ -117,14 +117,34 @@ def test_what_befalls_one_is_raised_in_all(two: tuple[Path, Any, Any]) -> None:
     assert first["unfinished"] == second["unfinished"]
 
 
+def test_after_an_error_of_one_alone_no_other_run_is_begun(two: tuple[Path, Any, Any]) -> None:
+    _, first, second = two
+    assert second["parted"] == "mine alone"
+    assert "another process of the launch has gone" in first["parted"]
+    for seen in (first, second):
+        assert "an error parted these processes" in seen["refused"]
+
+
+def test_what_cannot_be_shared_out_is_told_before_the_first_stage(
+    tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.raises(UserError, match="no multiple of 4 rows x 32 tokens x 3 processes"):
+        llmkit.run(recipe, output_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_goes_on_with_as_many_processes_as_it_was_begun_by(
     two: tuple[Path, Any, Any],
 ) -> None:
     folder = two[0] / "whole"
     assert (folder / "two/.pretrain.partial").exists()  # what the gate stopped
     wild = {"pretrain.config.initializer_range": 3.0}
+    before = (folder / "two/tokenize/stage.json").stat().st_mtime_ns
     with pytest.raises(UserError, match="begun by 2 processes, and now there are 1; launch 2"):
-        llmkit.run(two[0] / "two.yaml", wild, only="pretrain", output_dir=folder)
+        llmkit.run(two[0] / "two.yaml", wild, force=True, output_dir=folder)
+    assert (folder / "two/tokenize/stage.json").stat().st_mtime_ns == before  # told at once
     assert llmkit.run(two[0] / "two.yaml", output_dir=folder)["pretrain"].metrics["steps"] == 12
 
 

@@ -29,6 +29,12 @@ def asked_to_stop(self: Pretrainer, loss: float) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def alone(self: Pretrainer, loss: float) -> None:
+    """The second process alone fails, and leaves the first one waiting in the third step."""
+    if RANK == 1 and self.state.global_step == 2:
+        raise ValueError("mine alone")
+
+
 def main(recipe: Path, folder: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     said = io.StringIO()
@@ -52,6 +58,15 @@ def main(recipe: Path, folder: Path) -> dict[str, Any]:
     except UserError as error:
         seen["unfinished"] = str(error)
     seen["afterwards"] = current().count
+    with patch.object(Pretrainer, "check_loss", alone), patch("llmkit.ranks.GRACE", 1.0):
+        try:
+            llmkit.run(recipe, output_dir=folder / "parted")
+        except (ValueError, UserError) as error:
+            seen["parted"] = str(error)
+    try:
+        llmkit.run(recipe, output_dir=folder / "parted")
+    except UserError as error:
+        seen["refused"] = str(error)
     return seen
 
 

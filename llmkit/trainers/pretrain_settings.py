@@ -5,12 +5,14 @@ Imports nothing heavy: a recipe check reads it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from llmkit.errors import Problem
 from llmkit.generation import generation_problems
+from llmkit.ranks import promised
 from llmkit.schema import Passes, Refers
 from llmkit.stage import Facts
 from llmkit.tasks.task import ChoiceTask, Measured, name_of
@@ -106,13 +108,16 @@ def mixture_problems(
 def step_problems(
     tokens_per_step: int | None, args: Mapping[str, Any], shards: Facts
 ) -> Iterator[Problem]:
-    batch = args.get("per_device_train_batch_size", 8)
+    """Tokens that the rows of one pass, of all processes that were launched, do not divide."""
+    batch, ranks = args.get("per_device_train_batch_size", 8), promised(os.environ)
     if tokens_per_step is None or batch < 1 or not shards.context_length:
         return
-    if tokens_per_step % (batch * shards.context_length):
+    if tokens_per_step % (batch * shards.context_length * ranks):
+        each = f"{batch} rows x {shards.context_length} tokens"
+        each += f" x {ranks} processes" if ranks > 1 else ""
         yield Problem(
             ("tokens_per_step",),
-            f"{tokens_per_step:,} is no multiple of {batch} rows x {shards.context_length} tokens",
+            f"{tokens_per_step:,} is no multiple of {each}",
             "change it or args.per_device_train_batch_size",
         )
 

@@ -59,7 +59,8 @@ def gate_validation(context: Context, training: Windows, validation: TokenStream
     if others:
         label = f"{context.name}: validation text in training text"
         streams = list(others.values())
-        found = current().by_the_first(lambda: contamination(validation, streams, label))
+        trained = TokenStream(own, "train")
+        found = current().by_the_first(lambda: contamination(validation, streams, label, trained))
         if not found.judged:
             why = f"no validation document has {WINDOW} tokens"
             return context.gate_left_out("validation_not_in_training", why, bound)

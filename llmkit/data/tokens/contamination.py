@@ -3,12 +3,14 @@
 A tokenize stage looks at its own two splits (`llmkit.data.tokens.shard_audit`); what it holds out
 may still be trained on out of another set, made of the same text. A document stands there when half
 of its windows of 16 tokens do (Broder's containment, https://doi.org/10.1109/SEQUEN.1997.666900):
-one that was cut elsewhere or changed a little does, one that shares a few phrases does not. One of
-fewer than 16 tokens is not judged.
+one that was cut elsewhere or changed a little does, one that shares a few phrases does not. What
+the set's own training split holds as well tells nothing of the others and does not count: a page
+that stands on many sites is no validation text in training text. A document with no window left is
+not judged.
 
 However large the sets are, about a million tokens are looked for, in whole documents, and at most
-268 million are read, in pieces that lie evenly in all sets together. A window is known by a hash of
-64 bits: a million of them give 0.00001 false matches in that.
+268 million are read of the own set and of the others, in pieces that lie evenly in each. A window
+is known by a hash of 64 bits: a million of them give 0.00001 false matches in that.
 """
 
 from __future__ import annotations
@@ -63,33 +65,51 @@ class Contamination:
 
 
 def contamination(
-    validation: TokenStream, training: Sequence[TokenStream], label: str
+    validation: TokenStream,
+    training: Sequence[TokenStream],
+    label: str,
+    own: TokenStream | None = None,
 ) -> Contamination:
-    """Look for the documents of `validation` in `training`; `label` is what the progress shows."""
+    """Look for the documents of `validation` in `training`.
+
+    Args:
+        label: what the progress shows.
+        own: the training split of the set that validates.
+    """
     hashes, owners = _windows_of(validation)
     wanted, which = np.unique(hashes, return_inverse=True)
-    seen: NDArray[np.bool_] = np.zeros(len(wanted), bool)
-    near: NDArray[np.bool_] = np.zeros(2**_TABLE, bool)  # most windows are told apart by this alone
-    near[_slot(wanted)] = True
-    pieces = list(_pieces([stream.tokens for stream in training]))
-    read = sum(length for _, _, length in pieces)
-    with Progress(label, read, "tokens") as progress:
-        for number, start, length in pieces:
-            for ids in _chunks(training[number], start, length):
-                here = hashes_of(ids, WINDOW)
-                here = here[near[_slot(here)]]
-                places: NDArray[Any] = np.searchsorted(wanted, here)
-                places = np.where(places == len(wanted), 0, places)
-                seen[places[wanted[places] == here]] = True
-                progress.update(len(ids))
-    windows = np.bincount(owners)
-    stands = 2 * np.bincount(owners, seen[which]) >= windows
+    common, _ = _seen(wanted, [] if own is None else [own], label)
+    seen, read = _seen(wanted, training, label)
+    counts = ~common[which]
+    windows = np.bincount(owners, counts)
+    stands = 2 * np.bincount(owners, counts & seen[which]) >= windows
     return Contamination(
         judged=int((windows > 0).sum()),
         found=int((stands & (windows > 0)).sum()),
         read=read,
         tokens=sum(stream.tokens for stream in training),
     )
+
+
+def _seen(
+    wanted: Hashes, streams: Sequence[TokenStream], label: str
+) -> tuple[NDArray[np.bool_], int]:
+    """Which of the windows stand in the streams, and how many tokens were read of them."""
+    seen: NDArray[np.bool_] = np.zeros(len(wanted), bool)
+    near: NDArray[np.bool_] = np.zeros(2**_TABLE, bool)  # most windows are told apart by this alone
+    near[_slot(wanted)] = True
+    pieces = list(_pieces([stream.tokens for stream in streams]))
+    read = sum(length for _, _, length in pieces)
+    with Progress(label, read, "tokens") as progress:
+        for number, start, length in pieces:
+            for ids in _chunks(streams[number], start, length):
+                here = hashes_of(ids, WINDOW)
+                here = here[near[_slot(here)]]
+                places: NDArray[Any] = np.searchsorted(wanted, here)
+                places = np.where(places == len(wanted), 0, places)
+                seen[places[wanted[places] == here]] = True
+                progress.update(len(ids))
+    return seen, read
 
 
 def _windows_of(validation: TokenStream) -> tuple[Hashes, NDArray[np.int64]]:

@@ -124,3 +124,18 @@ def test_short_documents_are_not_judged_and_shares_have_an_end(tmp_path: Path) -
     found = contamination(validation, [training], "looking")
     assert (found.judged, found.found, found.share) == (0, 0, 0.0)
     assert Contamination(judged=2, found=2, read=10, tokens=100).share == 1.0
+
+
+def test_what_the_own_training_split_holds_too_tells_nothing(tmp_path: Path) -> None:
+    """A notice on many pages, and near-duplicates that the set's own division has let through."""
+    held_out, own, alone = documents(20, 40, 60), documents(30, 40, 60), documents(6, 40, 60)
+    near = [[*row[:-1], 7] for row in held_out[:8]]  # of the first eight, in both sets
+    twice = [[*row[:20], 9, *row[21:]] for row in held_out[8:12]]  # of the next four, in the other
+    validation = stream(tmp_path / "v", held_out, "validation")
+    trained = stream(tmp_path / "o", [*own, *near])
+    same = stream(tmp_path / "s", [*own, *near])
+    other = stream(tmp_path / "t", [*near, *twice, *alone])
+    assert contamination(validation, [same], "looking").found == 8
+    assert contamination(validation, [same], "looking", trained).found == 0
+    found = contamination(validation, [other], "looking", trained)
+    assert found.found == 4 and 12 <= found.judged <= 20
