@@ -40,6 +40,17 @@ OWNED = {
     "model_init_kwargs": "llmkit loads the model itself; `model:` and `revision:` say which",
 }
 
+# Keys of Hugging Face classes until transformers 5 -> the key that took their place, and how.
+ROPE = "it is `rope_parameters: {rope_type: default, rope_theta: 500000.0}` since transformers 5"
+FORMER = {
+    "rope_theta": ("rope_parameters", ROPE),
+    "rope_scaling": ("rope_parameters", f"{ROPE}; rope_type and factor of a scaling stand in it"),
+    "warmup_ratio": (
+        "warmup_steps",
+        "it is `warmup_steps: 0.1` since transformers 5, a share of the steps where it is below 1",
+    ),
+}
+
 # Keys of a stage that the recipe language has a place for, and what does their work until then.
 LATER = {
     "launch": "start the whole run by `accelerate launch --config_file FILE -m llmkit run`",
@@ -69,6 +80,12 @@ def expanded(value: object, presets: Mapping[str, list[Any]]) -> object:
     for item in items:
         found += presets[item] if isinstance(item, str) and item in presets else [item]
     return found
+
+
+def in_place_of(key: str, known: Collection[str]) -> str:
+    """How a key of before is said now, else the nearest one that there is."""
+    now, remedy = FORMER.get(key, ("", ""))
+    return remedy if now in known else nearest(key, known)
 
 
 @dataclass(frozen=True)
@@ -197,7 +214,7 @@ class Builder:
             ) and mark.to != "transformers.AutoConfig":
                 self.fault(here, "set by llmkit", OWNED.get(key, OWNED["push_to_hub"]))
             elif key not in known:
-                self.fault(here, f"no such key in {title}", nearest(str(key), known))
+                self.fault(here, f"no such key in {title}", in_place_of(str(key), known))
             elif not known[key].accepts(item):
                 kind = known[key]
                 remedy = nearest(item, map(str, kind.words)) if isinstance(item, str) else ""

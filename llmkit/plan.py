@@ -7,7 +7,7 @@ formulas stand in `llmkit/cost/`; docs/plan.md says how far they can be believed
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from llmkit.recipe import Recipe
 class Plan:
     """The plans of a recipe's stages, in their order.
 
-    `hours` and `dollars` add up what is known of them.
+    `hours` and `dollars` add up what is known of them; None where that is nothing.
     """
 
     recipe: str
@@ -37,15 +37,13 @@ class Plan:
         return next(stage for stage in self.stages if stage.name == name)
 
     @property
-    def hours(self) -> float:
-        return sum(stage.hours or 0.0 for stage in self.stages)
+    def hours(self) -> float | None:
+        return _sum(stage.hours for stage in self.stages)
 
     @property
     def dollars(self) -> float | None:
-        """None without a price."""
-        if self.price is None:
-            return None
-        return sum(stage.dollars or 0.0 for stage in self.stages)
+        """None without a price, too."""
+        return _sum(stage.dollars for stage in self.stages)
 
     def table(self) -> str:
         """For a terminal of 110 columns."""
@@ -111,6 +109,11 @@ def _planned(known: Known, wanted: Wanted, profiles: Profiles | None) -> StagePl
     if found.fits is not False or profiles is None:
         return found
     return plan_stage(known, wanted, profiles.fitting(known, wanted.hardware))
+
+
+def _sum(figures: Iterable[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def _check(price: float | None, mfu: float | None, tokens_per_second: float | None) -> None:

@@ -13,6 +13,7 @@ from llmkit.bench import patches as bench
 from llmkit.bench.training_step import Workload, make_model, measure
 from llmkit.cli import main
 from llmkit.errors import UserError
+from llmkit.patch import PATCHES
 
 TINY = Workload(size="tiny", batch=2, context=16, steps=1, dtype="float32", device="cpu")
 
@@ -51,14 +52,45 @@ def test_shapes_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         ("n_embd=wide", "n_embd: 'wide' is not"),
         ("n_layer=0", "n_layer: 0 is not positive"),
         ("n_positions=9", "n_positions: follows from --context"),
+        ("max_position_embeddings=9", "max_position_embeddings: follows from --context"),
+        ("n_embd=61 n_head=5", "n_embd: 61 is no multiple of n_head 5; try 65"),
+        ("--model tiny n_head=5", "n_embd: 32 is no multiple of n_head 5; try 35"),
+        ("hidden_size=0", "hidden_size: 0 is not positive"),
+        ("attn_pdrop=0.1", "attn_pdrop: 0.1 is not 0: what is drawn differs"),
+        ("resid_pdrop=0.1", "resid_pdrop: 0.1 is not 0"),
+        ("embd_pdrop=0.1", "embd_pdrop: 0.1 is not 0"),
+        ("dtype=bfloat16", "dtype: weights are trained in float32; --dtype says"),
         ("n_embd", "n_embd: is no KEY=VALUE"),
     ],
 )
 def test_keys_that_the_model_does_not_take_are_refused(
     word: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "patches", word]) == 2
+    assert main(["bench", "patches", *word.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_all_patches_are_those_that_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+
+    def here(workload: Workload, patches: list[str], compiled: bool) -> dict[str, Any]:
+        try:
+            row = measure(workload, patches, compiled)
+        except UserError as error:
+            row = {"error": str(error)}
+        return rows.setdefault("+".join(patches), row)
+
+    monkeypatch.setattr(bench, "in_a_process", here)
+    words = ["--model", "tiny", "--context", "16", "--batch", "2", "--steps", "1", "--no-compile"]
+    assert main(["bench", "patches", *words, "activation_function=gelu", "attn_pdrop=0.0"]) == 0
+    said = capsys.readouterr().out
+    assert "all patches without gelu: " in said
+    last = json.loads(said.splitlines()[-1])["rows"][-1]
+    assert last["patches"] == ["attention", "layer_norm", "fused_head_loss"]
+    assert "error" in rows["gelu"] and "error" not in rows["attention+layer_norm+fused_head_loss"]
+    assert bench.fitting_patches(TINY, bench.PATCH_SETS["all patches"]) == list(PATCHES)
 
 
 def test_what_disagrees_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

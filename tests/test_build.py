@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
+import yaml
 
-from llmkit.build import OWNED, Builder
+from llmkit.build import FORMER, OWNED, Builder, in_place_of
 from llmkit.schema import Keyed, Named, Passes, Refers
 
 
@@ -102,6 +103,14 @@ def test_what_fits_is_built() -> None:
             {"config": {"n_layr": 3}},
             "thing.config.n_layr: no such key in GPT2Config; did you mean n_layer?",
         ),
+        *(
+            (
+                {"config": {"model_type": "llama", key: 1}},
+                f"thing.config.{key}: no such key in LlamaConfig; it is `rope_parameters: "
+                "{rope_type: default, rope_theta: 500000.0}` since transformers 5",
+            )
+            for key in ("rope_theta", "rope_scaling")
+        ),
         ({"config": {"model_type": "gpt3"}}, "thing.config.model_type: 'gpt3' is no causal model"),
         ({"steps": ["iner"]}, "thing.steps[0]: no 'iner' here; did you mean inner?"),
         ({"steps": [{"inner": {"dpth": 1}}]}, "thing.steps[0].inner.dpth: no such key in Inner"),
@@ -136,3 +145,18 @@ def test_what_the_runner_owns_is_refused_with_its_way(key: str) -> None:
 
 def test_all_faults_come_at_once() -> None:
     assert len(faults(size="x", word=1, inner={"a": 1, "b": 2}, args={"x": 1, "y": 2})) == 6
+
+
+def test_what_is_said_of_former_keys_is_so() -> None:
+    """The remedies, taken at their word; a class that never had the key is told its nearest."""
+    from transformers import LlamaConfig, TrainingArguments
+
+    said = {key: yaml.safe_load(remedy.split("`")[1]) for key, (_, remedy) in FORMER.items()}
+    known = {"rope_parameters", "warmup_steps", "rope_thetas"}
+    assert all(in_place_of(key, known) == FORMER[key][1] for key in FORMER)
+    assert in_place_of("rope_theta", {"rope_thetas"}) == "did you mean rope_thetas?"
+    for key in ("rope_theta", "rope_scaling"):
+        config = LlamaConfig(**said[key])
+        assert config.rope_parameters == {"rope_type": "default", "rope_theta": 500000.0}
+    arguments = TrainingArguments("unused", **said["warmup_ratio"])
+    assert arguments.get_warmup_steps(50) == 5

@@ -7,6 +7,7 @@ its own), with the same seed, batch, fused AdamW, clipping and allocator setting
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -15,18 +16,26 @@ from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from llmkit.bench.training_step import SIZES, Workload, measure
+from llmkit.bench.training_step import SIZES, Workload, make_model, measure
 from llmkit.errors import UserError
 
+ALL = "all patches"
 PATCH_SETS: dict[str, list[str]] = {
     "stock": [],
     "attention": ["attention"],
     "layer_norm": ["layer_norm"],
     "gelu": ["gelu"],
     "fused_head_loss": ["fused_head_loss"],
-    "all patches": ["attention", "layer_norm", "gelu", "fused_head_loss"],
+    ALL: ["attention", "layer_norm", "gelu", "fused_head_loss"],
 }
-COMPILED = ("stock", "all patches")
+# Keys of GPT2Config that something else here says -> what.
+SAID = {
+    "n_positions": ("follows from --context", "leave it out"),
+    "max_position_embeddings": ("follows from --context", "leave it out"),
+    "dtype": ("weights are trained in float32", "--dtype says what a step computes in"),
+}
+DROPOUTS = ("attn_pdrop", "resid_pdrop", "embd_pdrop")
+COMPILED = ("stock", ALL)
 HEADING = (
     f"{'variant':24}{'tokens/s':>10}{'step ms':>10}{'CPU ms':>10}{'peak MB':>9}{'speed':>7}"
     "  gradient error"
@@ -49,17 +58,18 @@ def bench_patches(
         config: keys of GPT2Config that differ from those of `size`.
 
     Raises:
-        UserError: no such size, dtype or key, or a count that is not positive.
+        UserError: no such size, dtype or key, or a figure that the model cannot have.
     """
-    workload = replace(
-        _workload(size, batch, context, steps, dtype), config=_checked(dict(config or {}))
-    )
+    workload = _workload(size, batch, context, steps, dtype)
+    workload = replace(workload, config=_checked(dict(config or {}), workload.size))
+    fitting = fitting_patches(workload, PATCH_SETS[ALL])
     print(" ".join(f"{key}={value}" for key, value in asdict(workload).items() if value))
     print(HEADING)
     rows: list[dict[str, Any]] = []
     for name, compile_ in variants(compiled and can_compile(workload.device)):
-        row = in_a_process(workload, PATCH_SETS[name], compile_)
-        row = {"variant": name + (", compiled" if compile_ else ""), **row}
+        chosen = fitting if name == ALL else PATCH_SETS[name]
+        title = name + (", compiled" if compile_ else "")
+        row = {"variant": title, "patches": chosen, **in_a_process(workload, chosen, compile_)}
         rows.append(row)
         print(line(row, rows[0]), flush=True)
     print(json.dumps({"benchmark": "patches", "workload": asdict(workload), "rows": rows}))
@@ -70,6 +80,21 @@ def variants(compiled: bool) -> list[tuple[str, bool]]:
     """(patch set, whether compiled), stock first."""
     eager = [(name, False) for name in PATCH_SETS]
     return eager + ([(name, True) for name in COMPILED] if compiled else [])
+
+
+def fitting_patches(workload: Workload, names: Sequence[str]) -> list[str]:
+    """Those that the workload's model takes; it says which are left out, and why."""
+    from llmkit.patch import patched
+
+    shallow = replace(workload, device="meta", config=workload.config | {"n_layer": 1})
+    model, fitting = make_model(shallow), []
+    for name in names:
+        try:
+            with patched(model, [name]):
+                fitting.append(name)
+        except UserError as error:
+            print(f"{ALL} without {name}: {error.what}")
+    return fitting
 
 
 def can_compile(device: str) -> bool:
@@ -108,7 +133,7 @@ def _workload(
     return workload
 
 
-def _checked(config: dict[str, Any]) -> dict[str, Any]:
+def _checked(config: dict[str, Any], size: str) -> dict[str, Any]:
     """Keys and values that GPT2Config takes, or UserError."""
     from llmkit.fields import config_fields
     from llmkit.wording import nearest, wording
@@ -117,13 +142,26 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if key not in known:
             raise UserError(key, "no such key in GPT2Config", nearest(key, known))
-        if key == "n_positions":
-            raise UserError(key, "follows from --context", "leave it out")
+        if key in SAID:
+            raise UserError(key, *SAID[key])
         if not known[key].accepts(value):
             raise UserError(key, f"{value!r} is not {wording(known[key])}")
-        if type(value) is int and value < 1 and key.startswith(("n_", "vocab")):
+        if type(value) is int and value < 1 and key.startswith(("n_", "vocab", "num_", "hidden")):
             raise UserError(key, f"{value} is not positive")
+        if key in DROPOUTS and value != 0:
+            why = "what is drawn differs between stock and patches, and they could not be compared"
+            raise UserError(key, f"{value} is not 0: {why}", "leave it out")
+    _check_heads(config, size)
     return config
+
+
+def _check_heads(config: Mapping[str, Any], size: str) -> None:
+    _, width, heads, _ = SIZES[size]
+    width = config.get("n_embd", config.get("hidden_size", width))
+    heads = config.get("n_head", config.get("num_attention_heads", heads))
+    if width % heads:
+        remedy = f"try {math.ceil(width / heads) * heads}"
+        raise UserError("n_embd", f"{width} is no multiple of n_head {heads}", remedy)
 
 
 def in_a_process(workload: Workload, patches: Sequence[str], compiled: bool) -> dict[str, Any]:

@@ -19,12 +19,14 @@ def remedies(
     hardware: Hardware,
     launches: Sequence[Launch] = (),
     profiles: Sequence[str] = (),
+    odd: int | None = None,
 ) -> tuple[str, ...]:
     """In words: that it does not fit, and the least change of each kind that would do.
 
     Args:
         launches: the shapes that may share the model among the ranks.
         profiles: commands under whose profiles it fits, which were found before.
+        odd: the tokens of a step that the ranks cannot share out; then a way has to do that too.
     """
     needed = memory_of(shape, load, hardware).peak
     ways = list(profiles)
@@ -35,10 +37,16 @@ def remedies(
         larger(load, hardware),
     )
     for family in families:
-        found = (words for words, other, on in family if fits(shape, other, on))
+        found = (
+            words
+            for words, other, on in family
+            if fits(shape, other, on) and shares_out(odd, other)
+        )
         ways += [way for way in (next(found, None),) if way is not None]
     has = f"a {hardware.accelerator.name} has {hardware.memory / GIB:.1f} GiB"
     what = f"DOES NOT FIT: it needs {needed / GIB:.1f} GiB, and {has}"
+    if not ways and odd is not None:
+        return (f"{what} to give; settle the step first, and plan again",)
     if not ways:
         return (f"{what} to give; nothing tried here makes it fit",)
     return (f"{what} to give", *(f"would fit: {way}" for way in ways))
@@ -46,6 +54,11 @@ def remedies(
 
 def fits(shape: Shape, load: Load, hardware: Hardware) -> bool:
     return memory_of(shape, load, hardware).peak <= hardware.memory
+
+
+def shares_out(odd: int | None, load: Load) -> bool:
+    """Whether such a step is a number of whole passes of all ranks."""
+    return odd is None or odd % (load.tokens * load.ranks) == 0
 
 
 def fewer_rows(load: Load, hardware: Hardware) -> Iterator[Change]:

@@ -73,7 +73,7 @@ def plan_stage(known: Known, wanted: Wanted, profiles: Sequence[str] = ()) -> St
     memory = memory_of(shape, work.load, hardware)
     speed, seconds = time_of(shape, work, wanted)
     fits = memory.peak <= hardware.memory
-    ways = () if fits else remedies(shape, work.load, hardware, known.launches, profiles)
+    ways = () if fits else remedies(shape, work.load, hardware, known.launches, profiles, work.odd)
     stopped = stops(work, hardware)
     steps = None if stopped else work.steps
     hours = None if steps is None or seconds is None else steps * seconds / 3600

@@ -25,7 +25,7 @@ UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 WIDTH = 110
 
 
-def table(stages: Sequence[StagePlan], hours: float, dollars: float | None) -> str:
+def table(stages: Sequence[StagePlan], hours: float | None, dollars: float | None) -> str:
     """The table, its sum, and the notes."""
     rows = [list(HEADS), *(row(stage) for stage in stages)]
     total = [ABSENT] * len(HEADS)
@@ -47,7 +47,7 @@ def row(stage: StagePlan) -> list[str]:
         ABSENT if memory is None else f"{memory.peak / GIB:.1f} GiB{flag}",
         ABSENT if speed is None else f"{100 * speed.mfu:.1f} %",
         count(None if speed is None else speed.tokens_per_second),
-        "stops" if stage.stops else ABSENT if stage.hours is None else duration(stage.hours),
+        "stops" if stage.stops else duration(stage.hours),
         money(stage.dollars),
     ]
 
@@ -66,12 +66,14 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def duration(hours: float) -> str:
+def duration(hours: float | None) -> str:
     """`40 s`, `94 min`, `13.7 h`, `5.6 d`.
 
     >>> duration(0.01), duration(94.3 / 60), duration(13.67), duration(135.1)
     ('36 s', '94 min', '13.7 h', '5.6 d')
     """
+    if hours is None:
+        return ABSENT
     if hours < 1 / 30:
         return f"{3600 * hours:.0f} s"
     if hours < 2:

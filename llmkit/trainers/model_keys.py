@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmkit.errors import Problem
+from llmkit.fields import config_fields, model_types
 from llmkit.stage import Facts
 
+HEADS, SHARED = "num_attention_heads", "num_key_value_heads"
+LATENT = "kv_lora_rank"  # of models whose attention never reads the count of shared heads
 POSITIONS = ("n_positions", "max_position_embeddings")  # GPT-2's name and everybody else's
 WIDTHS = (("n_embd", 768, "n_head", 12), ("hidden_size", None, "num_attention_heads", None))
 # Without one of them there is no model, though transformers makes one and trains it.
@@ -86,7 +89,7 @@ def vocabulary_problems(
 
 
 def shape_problems(config: Mapping[str, Any], shards: Facts) -> Iterator[Problem]:
-    """Positions that the shards' rows do not fit in, and a width that its heads do not divide."""
+    """Positions that the shards' rows do not fit in, and heads that do not come out even."""
     key = next((key for key in POSITIONS if key in config), None)
     if key is not None and config[key] < (shards.context_length or 0):
         yield Problem(
@@ -105,6 +108,26 @@ def shape_problems(config: Mapping[str, Any], shards: Facts) -> Iterator[Problem
                 f"{width} is no multiple of {heads_key} {heads}",
                 f"try {math.ceil(width / heads) * heads}",
             )
+    yield from head_problems(config)
+
+
+def head_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Query heads that do not come in equal groups, one for each head of keys and values."""
+    model_type = config.get("model_type", "gpt2")
+    kinds = config_fields(model_type) if model_type in model_types() else {}
+    if HEADS not in kinds or SHARED not in kinds or LATENT in kinds:
+        return
+    heads, shared = (config.get(key, kinds[key].default) for key in (HEADS, SHARED))
+    if not all(type(count) is int and count > 0 for count in (heads, shared)):
+        return
+    if heads % shared:
+        fits = max(count for count in range(1, min(heads, shared) + 1) if heads % count == 0)
+        if SHARED in config:
+            what = f"{shared} does not divide {HEADS} {heads}"
+            yield Problem(("config", SHARED), what, f"try {fits}")
+        else:
+            what = f"{heads} is no multiple of {SHARED}, which {model_type} sets to {shared}"
+            yield Problem(("config", HEADS), what, f"give {SHARED} too: {fits}, say")
 
 
 def model_problems(

@@ -23,6 +23,8 @@ FUNCTIONS = "transformers/optimization.py"
 NAMES = "transformers/trainer_utils.py"
 KEY = "lr_scheduler_kwargs"
 LEAST = {"min_lr", "min_lr_rate"}  # where a schedule has both, it takes one
+STEPS = ("num_decay_steps", "num_stable_steps")
+SHARES = ("min_lr_rate", "min_lr_ratio")  # of the peak
 # What the trainer hands to a schedule itself -> where a person says it.
 GIVEN = {
     "optimizer": "leave it out",
@@ -80,6 +82,8 @@ def schedule_problems(args: Mapping[str, Any]) -> Iterator[Problem]:
         elif key not in known:
             remedy = nearest(key, known) or _offer(key, schedule, known)
             yield Problem(("args", KEY, key), f"no such key in the schedule {schedule}", remedy)
+        else:
+            yield from _value_problems(key, given[key])
     missing = [key for key, needed in known.items() if needed and key not in given]
     # A wrong key may be the missing one, misspelt: then the nearest name has been told already.
     if missing and given.keys() <= known.keys():
@@ -91,6 +95,16 @@ def schedule_problems(args: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("args", KEY), what, f"the schedule {schedule} needs one of them")
     if args.get("max_steps", -1) > 0:
         yield from peak_problems(str(schedule), args.get("warmup_steps"), given, args["max_steps"])
+
+
+def _value_problems(key: str, value: Any) -> Iterator[Problem]:
+    """Figures that transformers takes in silence, and then goes another way than it was asked."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if key in STEPS and not value >= 0:
+        yield Problem(("args", KEY, key), f"{value} is no number of steps from 0 up")
+    elif key in SHARES and not 0 <= value <= 1:
+        yield Problem(("args", KEY, key), f"{value} is no share of the peak, from 0 to 1")
 
 
 def peak_problems(

@@ -56,6 +56,7 @@ RATES = (
     "adam_epsilon",
     "max_grad_norm",  # 0 clips nothing
 )
+NATURAL = ("dataloader_num_workers",)  # 0 reads in the training's own process
 BETAS = ("adam_beta1", "adam_beta2")
 
 
@@ -145,6 +146,8 @@ def _range_problems(key: str, value: Any) -> Iterator[Problem]:
         yield Problem(("args", key), f"{value} is not positive")
     elif key in RATES and not 0 <= value < math.inf:
         yield Problem(("args", key), f"{value} is no number from 0 up")
+    elif key in NATURAL and value < 0:
+        yield Problem(("args", key), f"{value} is negative")
     elif key in BETAS and not 0 <= value < 1:
         yield Problem(("args", key), f"{value} is not at least 0 and below 1")
     elif key == "label_smoothing_factor" and not 0 <= value < 1:

@@ -34,7 +34,9 @@ def test_it_says_that_the_run_stops_and_counts_nothing(hardware: str, tmp_path: 
     found = at(tmp_path, hardware)
     stage = found["pretrain"]
     assert stage.stops and stage.hours is stage.tokens is stage.dollars is None
-    assert found.hours == 0 and " stops " in found.table()
+    assert found.hours is found.dollars is None and " stops " in found.table()
+    (total,) = (line for line in found.table().splitlines() if line.startswith("all "))
+    assert set(total.split()) == {"all", "-"}
     assert any(note.startswith("WOULD STOP: tokens_per_step 524,288") for note in stage.notes)
 
 
@@ -83,6 +85,22 @@ def test_fewer_rows_for_memory_leave_the_step_whole(tmp_path: Path) -> None:
     assert stage.fits is False
     rows = [note for note in stage.notes if ROWS.removeprefix("pretrain.") in note]
     assert rows == ["would fit: args.per_device_train_batch_size: 1"]
+
+
+def test_what_fits_where_the_step_stops_does_go_too(tmp_path: Path) -> None:
+    """Fewer rows would fit on three ranks, or three larger GPUs, and the run would stop there."""
+    stage = at(tmp_path, "3xT4")["pretrain"]
+    assert stage.stops and stage.fits is False
+    (told,) = [note for note in stage.notes if "fit" in note.lower()]
+    assert told.endswith("to give; settle the step first, and plan again")
+    # 16 ranks share it out with half the rows, and then it may as well be fewer for memory's sake.
+    stage = at(tmp_path, "16xT4")["pretrain"]
+    ways = [note for note in stage.notes if note.startswith("would fit: ")]
+    assert stage.stops and stage.fits is False and ways
+    for way in ways:
+        rows = int(way.split("batch_size: ")[1].split()[0])
+        assert accumulation_steps(STEP, rows, 1024, 16, "")
+    assert not at(tmp_path, "16xT4", rows=16)["pretrain"].stops
 
 
 def test_by_hand() -> None:

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from llmkit.stage import Facts
-from llmkit.trainers.model_keys import COUNTS, config_problems, is_dropout, model_problems
+from llmkit.trainers.model_keys import (
+    COUNTS,
+    config_problems,
+    is_dropout,
+    model_problems,
+    shape_problems,
+)
 
 
 def told(**config: Any) -> list[str]:
@@ -50,6 +56,49 @@ def test_weights_are_float32(key: str) -> None:
         (what,) = told(**{key: word})
         assert what.startswith(f"config.{key}: {word}: weights are trained in float32")
         assert "args.bf16" in what
+
+
+def _trains(config: dict[str, Any]) -> bool:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    more = {"vocab_size": 20, "num_hidden_layers": 1, "intermediate_size": 8, "pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config, **more))
+    try:
+        model(input_ids=torch.zeros(1, 3, dtype=torch.long))
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "starcoder2"])
+@pytest.mark.parametrize("shared", [1, 3, 4, 6, 12, None, "unset"])
+def test_shared_heads_divide_the_others_as_the_models_need(model_type: str, shared: Any) -> None:
+    """Unset is not the same as None: mistral then has 8, qwen2 32, and llama as many as heads."""
+    config = {"model_type": model_type, "hidden_size": 24, "num_attention_heads": 6}
+    config |= {} if shared == "unset" else {"num_key_value_heads": shared}
+    if shared is None and model_type != "llama":
+        return  # refused as no whole number, before
+    told = [str(problem) for problem in shape_problems(config, Facts())]
+    assert (told == []) == _trains(config), told
+
+
+def test_what_is_said_of_shared_heads() -> None:
+    def said(**config: Any) -> list[str]:
+        return [str(problem) for problem in shape_problems(config, Facts())]
+
+    llama = {"model_type": "llama", "hidden_size": 24, "num_attention_heads": 6}
+    assert said(**llama, num_key_value_heads=4) == [
+        "config.num_key_value_heads: 4 does not divide num_attention_heads 6; try 3"
+    ]
+    assert said(model_type="mistral", hidden_size=24, num_attention_heads=6) == [
+        "config.num_attention_heads: 6 is no multiple of num_key_value_heads, which mistral sets"
+        " to 8; give num_key_value_heads too: 6, say"
+    ]
+    assert said(**llama, num_key_value_heads=0) == []  # which is told as no count
+    latent = {"model_type": "deepseek_v3", "hidden_size": 24, "num_attention_heads": 6}
+    for config in (latent, latent | {"num_key_value_heads": 4}):
+        assert said(**config) == [] and _trains(config)
 
 
 def test_beside_a_model_only_what_its_weights_leave_open() -> None:

@@ -60,10 +60,10 @@ def test_what_is_refused_is_what_transformers_refuses(schedule: str, key: str) -
     needed = {name: 2 for name, must in (keys_of(schedule) or {}).items() if must}
     if "min_lr" in schedule and key not in ("min_lr", "min_lr_rate"):
         needed["min_lr"] = 0  # of the two one must be given, which no signature tells
-    told = _problems(schedule, **{**needed, key: 2})
+    told = _problems(schedule, **{**needed, key: 1})
     # These two drop what they are given in silence, so no key has any meaning for them.
     deaf = schedule in ("constant", "constant_with_warmup")
-    assert bool(told) == (deaf or _refuses(schedule, **{**needed, key: 2})), told
+    assert bool(told) == (deaf or _refuses(schedule, **{**needed, key: 1})), told
     assert all(problem.startswith(f"lr_scheduler_kwargs.{key}: ") for problem in told)
 
 
@@ -112,6 +112,36 @@ def test_what_never_peaks_is_told(schedule: str) -> None:
     if schedule == "cosine":
         (problem,) = schedule_problems({**args, "warmup_steps": 12, "max_steps": 12})
         assert problem.path == ("args", "warmup_steps") and "at most 11" in problem.remedy
+
+
+def _rates(schedule: str, steps: int, **kwargs: Any) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    made = get_scheduler(schedule, optimizer, 1, steps, scheduler_specific_kwargs=kwargs)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()
+    return rates
+
+
+def test_figures_that_would_be_taken_in_silence_are_told() -> None:
+    wsd, cosine = "warmup_stable_decay", "cosine_with_min_lr"
+    assert set(_rates(wsd, 12, num_decay_steps=-5)[1:]) == {1.0}, "it never falls"
+    assert _problems(wsd, num_decay_steps=-5) == [
+        "lr_scheduler_kwargs.num_decay_steps: -5 is no number of steps from 0 up"
+    ]
+    assert len(_problems(wsd, num_decay_steps=0, num_stable_steps=-1)) == 1
+    assert max(_rates(cosine, 12, min_lr_rate=1.5)) > 1.2, "it rises above its peak"
+    assert _rates(cosine, 12, min_lr_rate=-0.5)[-2:] == [0.0, 0.0], "it is over before its end"
+    for value in (1.5, -0.5, float("nan")):
+        assert _problems(cosine, min_lr_rate=value) == [
+            f"lr_scheduler_kwargs.min_lr_rate: {value} is no share of the peak, from 0 to 1"
+        ]
+        assert len(_problems(wsd, num_decay_steps=3, min_lr_ratio=value)) == 1
+    for value in (0, 0.1, 1):
+        assert _problems(cosine, min_lr_rate=value) == []
+        assert _problems(wsd, num_decay_steps=3, min_lr_ratio=value) == []
 
 
 def test_the_words_name_the_remedy() -> None:

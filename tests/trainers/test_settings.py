@@ -56,6 +56,17 @@ def test_ranges_are_those_of_torch(key: str, good: Any, bad: Any) -> None:
         assert path == ("args", key) and what.startswith(str(value))
 
 
+def test_workers_are_counted_from_none_as_torch_counts_them() -> None:
+    for workers in (0, 2):
+        torch.utils.data.DataLoader([1], num_workers=workers)
+        assert _problems("none", dataloader_num_workers=workers) == []
+    with pytest.raises(ValueError, match="num_workers"):
+        torch.utils.data.DataLoader([1], num_workers=-1)
+    assert _problems("none", dataloader_num_workers=-1) == [
+        (("args", "dataloader_num_workers"), "-1 is negative")
+    ]
+
+
 def test_shares_and_norms_have_their_range() -> None:
     assert _problems("none", max_grad_norm=0, label_smoothing_factor=0.5) == []
     for wrong in ({"max_grad_norm": -1}, {"label_smoothing_factor": 1}):
