@@ -20,7 +20,7 @@ from typing import Any
 from llmkit import provenance
 from llmkit.errors import LlmkitError, UserError
 from llmkit.progress import hidden
-from llmkit.ranks import ALONE, Ranks, share
+from llmkit.ranks import ALONE, Ranks, share, spread_by
 from llmkit.recipe import Recipe
 from llmkit.run_dir import RECORD, StageFolder
 from llmkit.run_record import cost_of
@@ -65,8 +65,6 @@ class Maker:
     def make(self, name: str, key: str, parts: dict[str, Any], resumed: bool) -> None:
         """In the first process: make a stage, from what an earlier try left where `resumed`."""
         stage, component = StageFolder(self.folder, name), self.recipe.stages[name]
-        if resumed:
-            self.check_count(stage)
         context, started = self._context(name), time.monotonic()
         with signals_stop(name), told_clearly(stage):
             if not resumed:
@@ -179,7 +177,7 @@ class Maker:
 def _whole_models() -> None:
     """After a training by DeepSpeed's third stage, transformers would go on to load models in
     pieces, with the help of processes that wait for something else."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+    if spread_by(os.environ) == "DEEPSPEED":
         from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
         unset_hf_deepspeed_config()

@@ -158,6 +158,12 @@ def promised(environment: Mapping[str, str]) -> int:
     return max(int(environment.get(name) or 1) for name in COUNTS)
 
 
+def spread_by(environment: Mapping[str, str]) -> str:
+    """`FSDP` or `DEEPSPEED`, as the launcher says; nothing where each process has all."""
+    asked = (kind for name, kind in SHARDING.items() if environment.get(name, "").lower() == "true")
+    return next(asked, "")
+
+
 @contextmanager
 def joined(environment: Mapping[str, str]) -> Iterator[Ranks]:
     """Join the processes that the launcher started; those that it did not are not missed.
@@ -186,11 +192,9 @@ def joined(environment: Mapping[str, str]) -> Iterator[Ranks]:
 
 def _check(count: int, environment: Mapping[str, str]) -> None:
     """Ranks that form no group are several whole trainings into one folder."""
-    where, cpu = "accelerate launch", _says_cpu(environment)
-    asked = {name for name in SHARDING if environment.get(name, "").lower() == "true"}
-    sharded = [kind for name, kind in SHARDING.items() if name in asked]
-    if cpu and sharded:
-        what = f"{sharded[0]} on CPUs would be plain copies of the model (accelerate makes it so)"
+    where, cpu, spread = "accelerate launch", _says_cpu(environment), spread_by(environment)
+    if cpu and spread:
+        what = f"{spread} on CPUs would be plain copies of the model (accelerate makes it so)"
         raise UserError(where, what, "leave it out: torchrun --nproc_per_node N -m llmkit run")
     if not cpu and not _has_gpu():
         raise UserError(

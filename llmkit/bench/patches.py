@@ -7,7 +7,6 @@ its own), with the same seed, batch, fused AdamW, clipping and allocator setting
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
 import shutil
@@ -18,6 +17,8 @@ from typing import Any
 
 from llmkit.bench.training_step import SIZES, Workload, make_model, measure
 from llmkit.errors import UserError
+from llmkit.stage import Facts
+from llmkit.trainers.model_keys import shape_problems
 
 ALL = "all patches"
 PATCH_SETS: dict[str, list[str]] = {
@@ -159,9 +160,8 @@ def _check_heads(config: Mapping[str, Any], size: str) -> None:
     _, width, heads, _ = SIZES[size]
     width = config.get("n_embd", config.get("hidden_size", width))
     heads = config.get("n_head", config.get("num_attention_heads", heads))
-    if width % heads:
-        remedy = f"try {math.ceil(width / heads) * heads}"
-        raise UserError("n_embd", f"{width} is no multiple of n_head {heads}", remedy)
+    for problem in shape_problems({"n_embd": width, "n_head": heads}, Facts()):
+        raise UserError(str(problem.path[-1]), problem.what, problem.remedy)
 
 
 def in_a_process(workload: Workload, patches: Sequence[str], compiled: bool) -> dict[str, Any]:

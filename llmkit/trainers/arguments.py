@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from llmkit.device import precision_arguments
 from llmkit.errors import UserError
+from llmkit.ranks import promised
 from llmkit.trainers.refusals import refused
 
 A = TypeVar("A")
@@ -100,11 +101,11 @@ def check_ranks(arguments: Any, where: str) -> None:
 
     Two processes that do not know of one another are two whole trainings into one folder.
     """
-    promised = int(os.environ.get("WORLD_SIZE", "1"))
-    if arguments.world_size != promised:
+    started = promised(os.environ)
+    if arguments.world_size != started:
         raise UserError(
             where,
-            f"the launcher promised {promised} ranks, and there are {arguments.world_size}",
+            f"the launcher promised {started} ranks, and there are {arguments.world_size}",
             "on CPUs launch with ACCELERATE_USE_CPU=true; see accelerate_configs/",
         )
 

@@ -6,19 +6,12 @@ Stages ask here before the first one begins: it is told at once, not when their 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from llmkit.errors import UserError
-from llmkit.ranks import SHARDING
+from llmkit.ranks import spread_by
 from llmkit.trainers.settings import Optimizer, muon_settings
 
 DDP = "launch by accelerate_configs/ddp.yaml, where each process has the whole model"
-
-
-def spread_by(environment: Mapping[str, str]) -> str:
-    """`FSDP` or `DEEPSPEED`, as the launcher says; nothing where each process has all."""
-    asked = (kind for name, kind in SHARDING.items() if environment.get(name, "").lower() == "true")
-    return next(asked, "")
 
 
 def check_muon(stage: str, optimizer: Optimizer) -> None:

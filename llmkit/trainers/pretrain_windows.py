@@ -62,7 +62,7 @@ def gate_validation(context: Context, training: Windows, validation: TokenStream
         trained = TokenStream(own, "train")
         found = current().by_the_first(lambda: contamination(validation, streams, label, trained))
         if not found.judged:
-            why = f"no validation document has {WINDOW} tokens"
+            why = f"no validation document has {WINDOW} tokens that its own training split lacks"
             return context.gate_left_out("validation_not_in_training", why, bound)
         measured, passed = str(found), found.share <= MOST_CONTAMINATED
     remedy = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmkit.errors import UserError
+from llmkit.ranks import spread_by
 from llmkit.recipe import Recipe
-from llmkit.trainers.launch import spread_by
 
 FSDP = {"ACCELERATE_USE_FSDP": "true"}
 DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
